@@ -1,0 +1,247 @@
+"""Models by name, as pure functions.
+
+    model = create("resnet18", num_classes=10, activation="rct-af:beta=1,curvature=7")
+    variables = model.init(key, (32, 32, 3))
+    logits, batch_stats = model.apply(variables, images, train=True)
+
+`variables` is a dict of plain trees with the keys `params`, `batch_stats` (empty without BatchNorm)
+and `activation` ({"alpha": scalar} for RCT-AF, empty for the baselines). The sharpness alpha is
+data: models that differ in it only share one `apply`, hence one compiled program. Pixels in [0, 1]
+enter as they are, without mean or scale, as in the reference implementations of TRADES and DAJAT.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from rctaf_jax.activations import Activation, parse_activation
+from rctaf_jax.errors import InputError
+
+from .initialisation import initial_values
+from .layers import Settings
+from .mlp import MLP
+from .preact_resnet import PreactResNet
+from .resnet import ResNet
+from .wide_resnet import wide_resnet
+
+Variables = dict[str, Any]
+"""`params`, `batch_stats` and `activation`, each a tree of nested dicts of arrays."""
+
+
+class Init(Protocol):
+    """Initial variables for images of one shape."""
+
+    def __call__(self, key: Key[Array, ""], image_shape: tuple[int, int, int]) -> Variables:
+        """Variables for images of shape (height, width, channels)."""
+
+
+class Apply(Protocol):
+    """The network as a pure function."""
+
+    def __call__(
+        self,
+        variables: Mapping[str, Any],
+        x: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, "batch num_classes"], dict[str, Any]]:
+        """Logits and BatchNorm statistics.
+
+        Args:
+            variables: as `init` gives them.
+            x: images with pixels in [0, 1].
+            train: True takes the batch's statistics and returns the running ones moved by them;
+                False takes the running ones and returns them unchanged. Static.
+            axis_name: mapped axis over which the batch's statistics are averaged, so that n devices
+                equal one; None keeps each device's own. Static.
+        """
+
+
+class Model(NamedTuple):
+    """A network as pure functions, and its static facts.
+
+    Attributes:
+        init: (key, image_shape) -> variables.
+        apply: (variables, x, train=, axis_name=) -> (logits, batch_stats); the same object for
+            models that differ in alpha only.
+        name, num_classes, width: as given to `create`.
+        activation_name: the activation's family, such as "rct-af:beta=1"; alpha is in `variables`.
+    """
+
+    init: Init
+    apply: Apply
+    name: str
+    num_classes: int
+    width: float
+    activation_name: str
+
+
+def create(
+    name: str,
+    *,
+    num_classes: int,
+    activation: str | Activation,
+    width: float = 1.0,
+    dtype: Any = jnp.float32,
+) -> Model:
+    """A model by name.
+
+    Args:
+        name: one of `model_names()`, with numbers in place of capitals.
+        num_classes: number of logits, at least 2.
+        activation: text for `parse_activation`, or an `Activation`: the only nonlinearity.
+        width: factor on all numbers of channels (hidden neurons), rounded to integers.
+        dtype: type to compute in. Parameters, statistics and logits are float32, or float64 where
+            dtype is float64 (which needs `jax_enable_x64`).
+
+    Raises:
+        InputError: one of these is not as described, or the width leaves no channels.
+
+    Example:
+        >>> model = create("resnet-mini", num_classes=10, activation="rct-af:beta=1,alpha=14")
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> logits, _ = model.apply(variables, jnp.zeros((2, 8, 8, 1)))
+        >>> logits.shape, float(variables["activation"]["alpha"])
+        ((2, 10), 14.0)
+    """
+    activation = parse_activation(activation)
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+        raise InputError(f"num_classes is {num_classes!r}; it must be an int of at least 2.")
+    if not (isinstance(width, int | float) and 0 < width < float("inf")):
+        raise InputError(f"width is {width!r}; it must be a positive, finite number.")
+    settings = Settings(activation.function, _checked_dtype(dtype))
+    network = _network(name, num_classes, settings, float(width))
+    init, apply = _init_of(network, activation), _apply_of(network)
+    return Model(init, apply, name, num_classes, float(width), activation.name)
+
+
+def model_names() -> tuple[str, ...]:
+    """The names that `create` knows; capitals stand for numbers.
+
+    Example:
+        >>> model_names()[0]
+        'resnet18'
+    """
+    return tuple(form for form, _, _ in _TABLE)
+
+
+def activation_variables(activation: Activation, dtype: Any = jnp.float32) -> dict[str, Array]:
+    """The collection `activation`: {"alpha": sharpness}, or {} for a baseline.
+
+    Example:
+        >>> activation_variables(parse_activation("relu"))
+        {}
+    """
+    return {} if activation.alpha is None else {"alpha": jnp.asarray(activation.alpha, dtype)}
+
+
+Builder = Callable[..., nn.Module]
+
+
+def _checked_dtype(dtype: Any) -> Any:
+    allowed = ("bfloat16", "float16", "float32", "float64")
+    canonical = jnp.dtype(dtype)
+    if canonical.name not in allowed:
+        raise InputError(f"dtype is {canonical.name}; it must be one of {', '.join(allowed)}.")
+    if canonical != jax.dtypes.canonicalize_dtype(canonical):
+        raise InputError("dtype is float64; it needs jax.config.update('jax_enable_x64', True).")
+    return canonical
+
+
+@functools.cache
+def _network(name: str, num_classes: int, settings: Settings, width: float) -> nn.Module:
+    for _, pattern, build in _TABLE:
+        if match := re.fullmatch(pattern, name):
+            scale = functools.partial(_scaled, name, width)
+            return build(settings, num_classes, scale, *map(int, match.groups()))
+    raise InputError(f"unknown model {name!r}; known are {', '.join(model_names())}.")
+
+
+def _scaled(name: str, width: float, *channels: int) -> tuple[int, ...]:
+    result = tuple(round(c * width) for c in channels)
+    if min(result) < 1:
+        raise InputError(
+            f"width {width} leaves {name} a layer without channels; it must be more than "
+            f"{0.5 / min(channels):.3g}."
+        )
+    return result
+
+
+@functools.cache
+def _init_of(network: nn.Module, activation: Activation) -> Init:
+    settings: Settings = network.settings
+
+    def init(key: Key[Array, ""], image_shape: tuple[int, int, int]) -> Variables:
+        values = initial_values(key, _shapes(network, tuple(image_shape)))
+        sharpness = activation_variables(activation, settings.param_dtype)
+        return {"batch_stats": {}, **values, "activation": sharpness}
+
+    return init
+
+
+@functools.cache
+def _shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> Variables:
+    # The activation changes no shape, and without alpha RCT-AF could not run.
+    linear = network.clone(settings=replace(network.settings, function=lambda x, alpha: x))
+    images = jax.ShapeDtypeStruct((1, *image_shape), network.settings.dtype)
+    return jax.eval_shape(functools.partial(linear.init, train=False), jax.random.key(0), images)
+
+
+@functools.cache
+def _apply_of(network: nn.Module) -> Apply:
+    def apply(
+        variables: Mapping[str, Any],
+        x: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, "batch num_classes"], dict[str, Any]]:
+        if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise InputError(
+                f"images are {x.dtype} of shape {x.shape}; they must be floating-point of shape "
+                "(batch, height, width, channels)."
+            )
+        if not train:
+            logits = cast(Array, network.apply(variables, x, train=False))
+            return logits, variables["batch_stats"]
+        module = network.clone(settings=replace(network.settings, axis_name=axis_name))
+        logits, moved = module.apply(variables, x, train=True, mutable=["batch_stats"])
+        return logits, dict(moved.get("batch_stats", {}))
+
+    return apply
+
+
+Scale = Callable[..., tuple[int, ...]]
+
+
+def _resnet18(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+    return ResNet(settings, num_classes, scale(64, 128, 256, 512), (2, 2, 2, 2))
+
+
+def _preact_resnet18(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+    return PreactResNet(settings, num_classes, scale(64, 64, 128, 256, 512), (2, 2, 2, 2))
+
+
+def _resnet_mini(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+    return ResNet(settings, num_classes, scale(16, 32), (1, 1), stem_stride=2)
+
+
+def _mlp(settings: Settings, num_classes: int, scale: Scale, depth: int, neurons: int) -> nn.Module:
+    return MLP(settings, num_classes, depth, *scale(neurons))
+
+
+_TABLE: tuple[tuple[str, str, Builder], ...] = (
+    ("resnet18", r"resnet18", _resnet18),
+    ("preact-resnet18", r"preact-resnet18", _preact_resnet18),
+    ("wrn-DEPTH-FACTOR", r"wrn-(\d+)-(\d+)", wide_resnet),
+    ("resnet-mini", r"resnet-mini", _resnet_mini),
+    ("mlp-DEPTHxWIDTH", r"mlp-([1-9]\d*)x([1-9]\d*)", _mlp),
+)

@@ -1,0 +1,203 @@
+"""What a run is told: frozen dataclasses that the command line fills and every run records.
+
+`None` means "as the method's recipe or the data have it"; `training.recipe.resolve` fills it in,
+and only resolved configurations are written down.
+"""
+
+import dataclasses
+import math
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from rctaf_jax.errors import InputError
+
+
+def parse_number(text: str) -> float:
+    """Read a number, a fraction such as `8/255` included.
+
+    Raises:
+      InputError: if `text` is neither.
+
+    >>> parse_number("8/255") == 8 / 255
+    True
+    """
+    try:
+        return float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"{text!r} is not a number: give one such as 0.03 or 8/255.") from None
+
+
+Number = Annotated[
+    float,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NUMBER",
+        instance_from_str=lambda words: parse_number(words[0]),
+        is_instance=lambda value: isinstance(value, float | int),
+        str_from_instance=lambda value: [f"{value:g}"],
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images."""
+
+    name: Annotated[str, tyro.conf.arg(name="data")] = "digits"
+    """digits, cifar10, cifar100, a .npz file, or a folder that TFDS prepared."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+    num_train: int | None = None
+    """Train on this many images only, the classes balanced."""
+    num_test: int | None = None
+    """Test on this many images only, the classes balanced."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained."""
+
+    model: str = "resnet-mini"
+    """resnet-mini, resnet18, preact-resnet18, wrn-28-10, mlp-2x64, ..."""
+    width: Number = 1.0
+    """Multiplies the number of channels."""
+    method: str = "trades"
+    """standard, pgd-at or trades."""
+    norm: Literal["Linf", "L2"] = "Linf"
+    """Norm of the threat model."""
+    epsilon: Number = 8 / 255
+    """Radius of the threat model, pixels in [0, 1]."""
+    attack_steps: int | None = None
+    """Steps of the inner maximisation."""
+    step_size: Number | None = None
+    """Length of one such step."""
+    epochs: int | None = None
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images per step, over all devices."""
+    learning_rate: Number | None = None
+    """Peak learning rate."""
+    schedule: Literal["cosine", "step", "constant"] | None = None
+    """Shape of the learning rate over the run."""
+    weight_decay: Number | None = None
+    """Added to the gradient."""
+    augmentation: Literal["none", "crop-flip"] | None = None
+    """Of the training images."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Precision of training; bfloat16 keeps weights in float32, float64 needs JAX_ENABLE_X64=1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How robust accuracy is measured: projected gradient descent from random starts."""
+
+    pgd_steps: int = 20
+    """Steps of each restart."""
+    pgd_restarts: int = 1
+    """Random starts."""
+    pgd_loss: Literal["ce", "margin"] = "margin"
+    """What the attack maximises."""
+    pgd_step_size: Number | None = None
+    """Length of one step; a quarter of epsilon when left out."""
+    evaluation_batch: int = 500
+    """Images per call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HessianConfig:
+    """How the Hessian norm (8) of the mean clean cross-entropy is estimated."""
+
+    probes: int = 16
+    """Random probes; two at least, more make the interval narrower."""
+    hessian_examples: int | None = None
+    """Training images of the loss; all when left out."""
+    hessian_batch: int = 512
+    """Images per call."""
+
+
+def check_positive(**values: float | None) -> None:
+    """Refuse what is given and is not a positive finite number.
+
+    Raises:
+      InputError: naming the first such value.
+    """
+    for name, value in values.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(
+                f"{name.replace('_', '-')} must be a positive number; received {value}."
+            )
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """A configuration as plain values for JSON."""
+    return dataclasses.asdict(config)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """A sweep: one network for each beta x curvature x seed, and each baseline x seed."""
+
+    data: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
+    evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")] = EvaluationConfig()
+    hessian: Annotated[HessianConfig, tyro.conf.arg(name="")] = HessianConfig()
+    betas: tuple[int, ...] = (0, 1, 2)
+    """Members of the RCT-AF family."""
+    curvatures: tuple[Number, ...] = (0.5, 1.0, 2.0, 4.0, 7.0, 10.0, 20.0, 50.0)
+    """Largest second derivatives."""
+    baselines: tuple[str, ...] = ("relu",)
+    """Other activations to train beside them."""
+    seeds: tuple[int, ...] = (0, 1)
+    """One network for each."""
+
+
+DIGITS = SweepConfig(
+    train=TrainConfig(
+        epsilon=0.2,
+        attack_steps=5,
+        step_size=0.06,
+        epochs=15,
+        schedule="cosine",
+    ),
+    hessian=HessianConfig(probes=16),
+)
+
+CIFAR10_SMALL = SweepConfig(
+    data=DataConfig(name="cifar10", num_train=4000, num_test=1000),
+    train=TrainConfig(
+        model="resnet18",
+        width=0.125,
+        attack_steps=5,
+        step_size=2 / 255,
+        epochs=5,
+        batch_size=100,
+        schedule="cosine",
+    ),
+    hessian=HessianConfig(probes=8, hessian_examples=500),
+    betas=(1,),
+    curvatures=(1.0, 4.0, 7.0, 10.0, 20.0, 50.0),
+    seeds=(0, 1),
+)
+
+PRESETS: dict[str, SweepConfig] = {
+    "digits": DIGITS,
+    "cifar10-small": CIFAR10_SMALL,
+    "recipe": SweepConfig(data=DataConfig(name="cifar10"), train=TrainConfig(model="resnet18")),
+}
+
+
+def preset_for(name: str | None, data: str | None) -> str:
+    """Which preset the defaults come from: the one named, else the one that suits the data.
+
+    Data other than digits get the method's published recipe.
+
+    Raises:
+      InputError: for a name that is not in the table.
+    """
+    if name is None:
+        return "digits" if data in (None, "digits") else "recipe"
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}.")
+    return name

@@ -1,0 +1,237 @@
+"""The subcommands: a dataclass each, whose fields are the flags and whose docstring is the help."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from rctaf_jax.activations import parse_activation
+from rctaf_jax.config import (
+    PRESETS,
+    DataConfig,
+    EvaluationConfig,
+    HessianConfig,
+    SweepConfig,
+    TrainConfig,
+    preset_for,
+)
+from rctaf_jax.data import load
+
+from ..training.trainer import num_steps
+from .activation_figure import activation_figure
+from .environment import describe_devices
+from .evaluate_run import evaluate_run, hessian_run
+from .expand import expand
+from .progress import SweepProgress
+from .report import write_report
+from .results import load_results
+from .run_folder import RunConfig, load_data
+from .sweep import resolve_sweep, run_sweep
+from .tables import curvature_table, dataset_table, evaluation_table, hessian_table, summary_table
+from .train_run import resolve_run, train_run
+
+Flat = tyro.conf.arg(name="")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Train networks over beta x curvature x seed, measure them, and write a report.
+
+    Without any flag: digits, a small ResNet, TRADES; minutes on a laptop. With --data cifar10 the
+    method's published recipe is the default. Interrupted and started again, it does what is
+    missing.
+    """
+
+    config: Annotated[SweepConfig, Flat]
+    preset: str | None = None
+    """Where the other flags' defaults come from: digits, cifar10-small or recipe."""
+    output: Path | None = None
+    """Results folder; runs/sweep-DATA-MODEL-METHOD when left out."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Train, measure, report."""
+        config, dataset = resolve_sweep(self.config)
+        train = config.train
+        folder = self.output or Path("runs") / (
+            f"sweep-{Path(config.data.name).stem}-{train.model}-{train.method}"
+        )
+        console.print(
+            f"{len(expand(config))} networks: {train.model} on {dataset.name}, {train.method}, "
+            f"{train.norm} epsilon {train.epsilon:.4g}, {num_steps(train, dataset)} steps each, "
+            f"on {describe_devices()}.\nData: {dataset.source}\nResults go to {folder}.",
+            highlight=False,
+        )
+        with SweepProgress(console) as progress:
+            run_sweep(config, dataset, folder, command, progress)
+        show_report(folder, console)
+
+
+def show_report(folder: Path, console: Console) -> None:
+    """Write the report, print its table and where it is."""
+    report = write_report(folder)
+    console.print(summary_table(load_results(folder)))
+    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train one network, its batches shared by all devices, and evaluate it.
+
+    Checkpoints are written as it goes; the same command goes on from the newest.
+    """
+
+    data: Annotated[DataConfig, Flat]
+    train: Annotated[TrainConfig, Flat]
+    evaluation: Annotated[EvaluationConfig, Flat] = EvaluationConfig()
+    activation: str = "rct-af:beta=1,curvature=7"
+    """rct-af:beta=B,curvature=C or rct-af:beta=B,alpha=A, or a baseline such as relu or gelu."""
+    seed: int = 0
+    """Of the weights, the order of the data and the attack's starts."""
+    preset: str | None = None
+    """Where the other flags' defaults come from: digits, cifar10-small or recipe."""
+    output: Path | None = None
+    """Run folder; runs/train-DATA-MODEL-METHOD-ACTIVATION-SEED when left out."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Train, evaluate."""
+        dataset = load_data(self.data)
+        stated = RunConfig(self.data, self.train, self.activation, self.seed)
+        config = resolve_run(stated, dataset)
+        name = config.activation.replace(":", "-").replace(",", "-")
+        folder = self.output or Path("runs") / (
+            f"train-{Path(self.data.name).stem}-{self.train.model}-{self.train.method}-{name}"
+            f"-seed{self.seed}"
+        )
+        console.print(
+            f"{self.train.model} with {config.activation} on {dataset.name}, {self.train.method}, "
+            f"{num_steps(config.train, dataset)} steps on {describe_devices()}.\n"
+            f"Data: {dataset.source}\nResults go to {folder}.",
+            highlight=False,
+        )
+        train_run(config, dataset, folder, command, console)
+        Evaluate(folder, self.evaluation).run(console, command)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure clean and PGD accuracy of a trained network, image by image."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of `rctaf train`, or one below members/ of a sweep."""
+    evaluation: Annotated[EvaluationConfig, Flat] = EvaluationConfig()
+
+    def run(self, console: Console, command: str) -> None:
+        """Evaluate, print a table."""
+        console.print(f"Evaluating {self.folder} on {describe_devices()}.", highlight=False)
+        result = evaluate_run(self.folder, self.evaluation, command)
+        console.print(evaluation_table(result))
+        console.print(f"Results: {self.folder / 'evaluation.json'}", highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hessian:
+    """Estimate the Hessian norm (8) of a trained network, without bias and with its interval."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of `rctaf train`, or one below members/ of a sweep."""
+    hessian: Annotated[HessianConfig, Flat] = HessianConfig()
+
+    def run(self, console: Console, command: str) -> None:
+        """Estimate, print a table by layer."""
+        console.print(
+            f"Hessian norm of {self.folder}: {self.hessian.probes} probes on {describe_devices()}.",
+            highlight=False,
+        )
+        result = hessian_run(self.folder, self.hessian, command, console)
+        console.print(hessian_table(result))
+        console.print(f"Results: {self.folder / 'hessian.json'}", highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write the report of a sweep again, finished or not."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Results folder of `rctaf sweep`."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Read, draw, write."""
+        show_report(self.folder, console)
+
+
+PAPER_ALPHAS = (1, 5, 10, 15, 20)
+PAPER_FAMILY = tuple(f"rct-af:beta={b},alpha={a}" for b in (0, 1, 2) for a in PAPER_ALPHAS)
+TABLE = ("relu", "leaky-relu", "elu", "selu", "gelu", "softplus", "swish", "mish", "identity")
+
+
+@dataclasses.dataclass(frozen=True)
+class Activations:
+    """Draw activations and their second derivatives, and print their curvatures.
+
+    Without any name: Figures 1 and 2 of the paper, and Table 1's activations.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Such as rct-af:beta=2,curvature=7 or gelu."""
+    output: Path = Path("runs/activations")
+    """Folder for the pictures."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Draw, print."""
+        drawn = [parse_activation(name) for name in self.names or PAPER_FAMILY]
+        listed = drawn if self.names else drawn + [parse_activation(name) for name in TABLE]
+        self.output.mkdir(parents=True, exist_ok=True)
+        console.print(curvature_table(listed))
+        for order, name in ((0, "activations"), (2, "second-derivatives")):
+            figure = activation_figure(drawn, order)
+            for ending in ("png", "svg"):
+                path = self.output / f"{name}.{ending}"
+                figure.savefig(path)
+                console.print(f"Figure: {path}", highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Load a dataset, preparing it if need be, and say what is in it."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """digits, cifar10, cifar100, a .npz file, or a folder that TFDS prepared."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Load, print."""
+        console.print(f"Loading {self.name}.", highlight=False)
+        console.print(dataset_table(load(self.name, self.data_dir)))
+
+
+def value_of(flag: str, words: Sequence[str]) -> str | None:
+    """The value a flag has in the words of a command, None if it is not there."""
+    for position, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == flag:
+            rest = words[position + 1 : position + 2]
+            return value if equals else (rest[0] if rest else None)
+    return None
+
+
+def commands(words: Sequence[str]) -> Any:
+    """The union of the subcommands, with the defaults that `words` ask for.
+
+    Raises:
+      InputError: for an unknown preset.
+    """
+    config = PRESETS[preset_for(value_of("--preset", words), value_of("--data", words))]
+    sweep, train = Sweep(config), Train(config.data, config.train, config.evaluation)
+    return (
+        Annotated[Sweep, tyro.conf.subcommand("sweep", default=sweep)]
+        | Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Hessian, tyro.conf.subcommand("hessian")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Activations, tyro.conf.subcommand("activations")]
+        | Annotated[Data, tyro.conf.subcommand("data")]
+    )

@@ -1,0 +1,45 @@
+"""Where numbers were made: versions, device, commit, command."""
+
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import rctaf_jax
+
+PACKAGES = ("rctaf-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe_environment(command: str) -> dict[str, Any]:
+    """What a results folder says about the machine and the software that made it."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "device": describe_devices(),
+        "platform": platform.platform(),
+        "commit": current_commit(),
+        "command": command,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def describe_devices() -> str:
+    """Kind and number of the accelerators, such as `cpu x 1`."""
+    devices = jax.local_devices()
+    return f"{devices[0].device_kind} x {len(devices)}"
+
+
+def current_commit() -> str | None:
+    """The commit of the checkout this package runs from, None if it was installed without one."""
+    root = Path(rctaf_jax.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

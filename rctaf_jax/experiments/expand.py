@@ -1,0 +1,55 @@
+"""The members of a sweep, and how they are grouped."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rctaf_jax.activations import Activation, parse_activation
+from rctaf_jax.config import SweepConfig
+from rctaf_jax.errors import InputError
+
+
+class Entry(NamedTuple):
+    """One network of a sweep."""
+
+    id: str
+    activation: Activation
+    seed: int
+
+
+def expand(config: SweepConfig) -> list[Entry]:
+    """Every member: family by family, then curvature, then seed.
+
+    Raises:
+      InputError: if an activation is wrong, one is named twice, or there is nothing to train.
+    """
+    family = [
+        (f"rct-af-beta{beta}-curvature{curvature:g}", f"rct-af:beta={beta},curvature={curvature}")
+        for beta, curvature in itertools.product(config.betas, config.curvatures)
+    ]
+    baselines = [(name.replace(":", "-").replace(",", "-"), name) for name in config.baselines]
+    entries = [
+        Entry(f"{name}-seed{seed}", parse_activation(text), seed)
+        for name, text in [*family, *baselines]
+        for seed in config.seeds
+    ]
+    if not entries:
+        raise InputError("the sweep is empty: give a curvature or a baseline, and a seed.")
+    ids = [entry.id for entry in entries]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise InputError(f"the sweep names {twice[0]} twice: give each value once.")
+    return entries
+
+
+def by_family(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Members that share a compiled program, together and in order."""
+    families: dict[str, list[Entry]] = {}
+    for entry in entries:
+        families.setdefault(entry.activation.name, []).append(entry)
+    return list(families.values())
+
+
+def groups_of(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
+    """Cut members into groups that train at once; the same cut whatever is already done."""
+    return (list(entries[start : start + size]) for start in range(0, len(entries), size))

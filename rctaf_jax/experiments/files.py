@@ -1,0 +1,83 @@
+"""Text and JSON files: a writer that leaves the old file or the new one, never half of either.
+
+A sweep runs for hours and may be stopped at any moment, so each file is written beside its
+destination, flushed to the disk, and then renamed onto it in one step.
+"""
+
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rctaf_jax.errors import InputError
+
+
+def write_text_atomic(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes `text` as UTF-8 to `path`, all of it or none of it; returns the path."""
+    return write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Writes `content` to `path`, all of it or none of it; returns the path.
+
+    The folder must exist; the temporary file lies in it, since only a rename inside one file
+    system is atomic.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Path:
+    """Writes a compressed .npz, atomically; returns the path."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return write_bytes_atomic(path, buffer.getvalue())
+
+
+def write_json(path: str | os.PathLike[str], value: Mapping[str, Any] | Sequence[Any]) -> Path:
+    """Writes `value` as indented JSON, atomically; returns the path.
+
+    Raises:
+      ValueError: if `value` holds a NaN or an infinity, which JSON does not have: write null or
+        the word "inf".
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return write_text_atomic(path, text + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a file that holds one JSON object.
+
+    Raises:
+      InputError: if the file is missing, unreadable, not UTF-8, not JSON, or not an object.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; a file with one JSON object is needed.") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path} cannot be read ({reason}); it must be a JSON file.") from None
+    except ValueError as error:  # what JSONDecodeError and UnicodeDecodeError have in common
+        raise InputError(f"{path} is damaged: it must hold one JSON object ({error}).") from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path} holds a JSON {type(value).__name__}; it must hold one object, {{...}}."
+        )
+    return value

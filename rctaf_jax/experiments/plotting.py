@@ -1,0 +1,190 @@
+"""What all figures share: colours and marks that everyone can tell apart, axes, labels, files.
+
+Figures are matplotlib `Figure` objects without pyplot, so nothing global is touched and no window
+opens.
+"""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+PANEL_SIZE = (5.2, 4.0)  # inches
+INK, GREY, LIGHT = "#222222", "#5f5f5f", "#dddddd"
+HALO = [withStroke(linewidth=3.0, foreground="white")]
+
+
+class Look(NamedTuple):
+    """Colour, marker and dashes of one line; any one of the three is enough to tell it."""
+
+    color: str
+    marker: str
+    dashes: str | tuple[float, tuple[float, ...]]
+
+
+# Okabe and Ito's hues, for all kinds of colour vision, darkened until their labels read on white.
+LOOKS = (
+    Look("#0067a5", "o", "-"),
+    Look("#b84a00", "s", (0, (5, 1.5))),
+    Look("#00735a", "^", (0, (1.5, 1.5))),
+    Look("#9b3f7c", "D", (0, (5, 1.5, 1.5, 1.5))),
+    Look("#7a6a00", "v", (0, (8, 2))),
+    Look("#3d3d9e", "P", (0, (3, 1, 1, 1, 1, 1))),
+)
+
+
+def new_figure(num_panels: int, *, size: tuple[float, float] = PANEL_SIZE) -> Figure:
+    """An empty figure that will hold so many panels beside each other."""
+    return Figure(figsize=(size[0] * num_panels, size[1]), layout="constrained")
+
+
+def dress(axes: Axes, *, title: str, x_label: str, y_label: str) -> None:
+    """Gives axes their texts, a light grid, and no box."""
+    axes.set_title(title, loc="left", fontsize=12, color=INK)
+    axes.set_xlabel(x_label, fontsize=11, color=INK)
+    axes.set_ylabel(y_label, fontsize=11, color=INK)
+    axes.tick_params(colors=GREY, labelsize=10, length=3)
+    axes.grid(True, color=LIGHT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GREY)
+
+
+def use_log_x(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic x axis over positive values, with room at the right for labels."""
+    low, high = min(values), max(values)
+    span = max(high / low, 10.0)
+    axes.set_xscale("log")
+    axes.set_xlim(low / span**0.06, high * span**0.18)
+    _plain_ticks(axes, "x")
+
+
+def use_log_y(axes: Axes) -> None:
+    """A logarithmic y axis over the range that it has now."""
+    axes.set_yscale("log")
+    _plain_ticks(axes, "y")
+
+
+def _plain_ticks(axes: Axes, name: str) -> None:
+    """Ticks at round plain numbers: the coarsest of four choices that gives four or more."""
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    low, high = axes.get_xlim() if name == "x" else axes.get_ylim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1.0,), (1.0, 2.0, 5.0), range(1, 10), np.arange(1.0, 10.0, 0.5)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > 3:
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+class Label(NamedTuple):
+    """A text beside the point (x, y), in data units."""
+
+    text: str
+    x: float
+    y: float
+    color: str
+
+
+def place_labels(axes: Axes, labels: Sequence[Label], *, points: float = 13.0) -> None:
+    """Writes labels to the right of their points, moved up or down until none covers another.
+
+    The limits of the y axis must be final.
+    """
+    height = axes.bbox.height / axes.figure.dpi * 72
+    figure_y = [axes.transLimits.transform(_scaled(axes, label))[1] * height for label in labels]
+    order = sorted(range(len(labels)), key=figure_y.__getitem__)
+    placed = spread([figure_y[index] for index in order], points)
+    for index, y in zip(order, placed, strict=True):
+        label = labels[index]
+        axes.annotate(
+            label.text,
+            (label.x, label.y),
+            xytext=(8.0, y - figure_y[index]),
+            textcoords="offset points",
+            va="center",
+            color=label.color,
+            fontsize=10.5,
+            fontweight="bold",
+            path_effects=HALO,
+            annotation_clip=False,
+        )
+
+
+def _scaled(axes: Axes, label: Label) -> tuple[float, float]:
+    x, y = axes.transScale.transform((label.x, label.y))
+    return float(x), float(y)
+
+
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Moves ascending positions apart to at least `gap`, each group about its own middle.
+
+    Example:
+      >>> spread([0.0, 1.0, 30.0], 10.0)
+      [-4.5, 5.5, 30.0]
+    """
+    groups: list[list[float]] = []
+    for position in positions:
+        groups.append([position])
+        while len(groups) > 1 and _low(groups[-1], gap) < _high(groups[-2], gap) + gap:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [_low(group, gap) + gap * index for group in groups for index in range(len(group))]
+
+
+def _low(group: list[float], gap: float) -> float:
+    return sum(group) / len(group) - gap * (len(group) - 1) / 2
+
+
+def _high(group: list[float], gap: float) -> float:
+    return _low(group, gap) + gap * (len(group) - 1)
+
+
+def png(figure: Figure, *, dpi: int = 160) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG file, the same text every time; its letters are drawn as paths."""
+    buffer = io.StringIO()
+    # Otherwise an SVG has the time and random ids in it, and differs at every writing.
+    with rc_context({"svg.hashsalt": "rctaf", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def inline_svg(figure: Figure, *, name: str, description: str) -> str:
+    """The figure as an `<svg>` element for a page: ids of its own, any width, read out as text.
+
+    Args:
+      figure: the figure.
+      name: put before every id, which would otherwise repeat from figure to figure.
+      description: what a screen reader says.
+    """
+    text = svg(figure)
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'href="#', f'href="#{name}-', text)
+    text = re.sub(r"url\(#", f"url(#{name}-", text)
+    head = re.search(r'viewBox="([^"]*)"', text)
+    assert head is not None  # matplotlib writes one
+    body = text[text.index(">") + 1 :]
+    opening = f'<svg viewBox="{head[1]}" role="img" aria-label="{escape(description)}">'
+    return opening + body

@@ -1,0 +1,182 @@
+"""A results folder as one page to read, its figures as files, and its rows as a CSV file.
+
+The page needs nothing but itself: figures and style are in it, and there is no script.
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from . import wording
+from .figures import Panel, draw, mechanism_panels, robustness_panels
+from .files import write_bytes_atomic, write_text_atomic
+from .findings import hessian_sentences, paper_sentences, robustness_sentences
+from .plotting import inline_svg, png, svg
+from .results import Results, load_results, write_rows_csv
+from .summary import Summary, summarise
+
+TEMPLATE = "report.html.jinja"
+
+_METHODS = {
+    "standard": "to classify clean images (standard training, without attacks)",
+    "pgd-at": "to classify images perturbed against it (PGD adversarial training)",
+    "trades": "to classify clean images, and to answer alike when they are perturbed against it "
+    "(TRADES adversarial training)",
+}
+_ATTACK_LOSSES = {"ce": "the cross-entropy", "margin": "the margin of the best wrong class"}
+_PHASES = {"train": "training", "evaluate": "evaluation", "hessian": "Hessian norm"}
+
+
+def write_report(folder: str | os.PathLike[str]) -> Path:
+    """Writes `report.html`, `rows.csv` and the figures into a results folder, finished or not.
+
+    The figures are `robustness` (the paper's Figure 3) and `mechanism` (Figure 7), each as PNG and
+    SVG.
+
+    Returns:
+      The path of `report.html`.
+
+    Raises:
+      InputError: as `load_results` does.
+    """
+    folder = Path(folder)
+    results = load_results(folder)
+    panels = {"robustness": robustness_panels(results), "mechanism": mechanism_panels(results)}
+    for name, group in panels.items():
+        figure = draw(list(group.values()))
+        write_bytes_atomic(folder / f"{name}.png", png(figure))
+        write_text_atomic(folder / f"{name}.svg", svg(figure))
+    write_rows_csv(results, folder / "rows.csv")
+    page = render_page(results, panels["robustness"], panels["mechanism"])
+    return write_text_atomic(folder / "report.html", page)
+
+
+def render_page(
+    results: Results, robustness: Mapping[str, Panel], mechanism: Mapping[str, Panel]
+) -> str:
+    """The page as HTML; every text in it is escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.globals = {"words": wording}
+    template = environment.from_string(
+        files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
+    )
+    summaries = summarise(results.rows)
+    return template.render(
+        results=results,
+        title=f"Curvature and robustness: {results.data['name']}, {_train(results)['model']}",
+        summaries=summaries,
+        measured=measured_sentences(results),
+        robustness_findings=robustness_sentences(summaries),
+        hessian_findings=hessian_sentences(summaries),
+        paper=paper_sentences(results, summaries),
+        intervals=interval_sentence(summaries),
+        robustness=_inline(robustness, "Robust accuracy"),
+        mechanism=_inline(mechanism, "Clean accuracy and Hessian norm"),
+        settings=_settings(results.config),
+        costs=_costs(results),
+        diverged=[row for row in results.rows if not row.is_done],
+        unresolved=[summary for summary in summaries if summary.num_unresolved],
+        nonfinite=[row for row in results.rows if row.nonfinite],
+    )
+
+
+def measured_sentences(results: Results) -> list[str]:
+    """What was trained and measured, in plain words."""
+    train, evaluation, data = _train(results), results.config["evaluation"], results.data
+    done = [row for row in results.rows if row.is_done]
+    trained = (
+        f"{wording.count(len(results.rows), 'network')} of the same architecture "
+        f"({train['model']}, width {wording.number(train['width'])}), which differ in their "
+        f"activation function and random seed only, were each trained for "
+        f"{wording.count(train['epochs'], 'epoch')} on "
+        f"{wording.count(data['num_train'], 'image')} "
+        f"{_METHODS.get(train['method'], 'by the method ' + train['method'])}."
+    )
+    attack = (
+        f"Then {wording.count(data['num_test'], 'test image')} were attacked with projected "
+        f"gradient descent (PGD), which changes an image so as to raise "
+        f"{_ATTACK_LOSSES.get(evaluation['pgd_loss'], evaluation['pgd_loss'])}: "
+        f"{wording.count(evaluation['pgd_steps'], 'step')} from each of "
+        f"{wording.count(evaluation['pgd_restarts'], 'random start')}, {_budget(train)}."
+    )
+    norms = [row.hessian for row in done if row.hessian is not None]
+    if not norms:
+        return [trained, attack]
+    hessian = (
+        f"The Hessian norm is that of the mean clean cross-entropy over "
+        f"{wording.count(norms[0].num_examples, 'training image')}, estimated with "
+        f"{wording.count(norms[0].num_probes, 'random probe')}, over "
+        f"{wording.count(norms[0].num_parameters, 'parameter')}."
+    )
+    return [trained, attack, hessian]
+
+
+def interval_sentence(summaries: list[Summary]) -> str:
+    """Which kinds of 95% interval the page has, and what they leave out."""
+    kinds = Counter(
+        estimate.interval
+        for summary in summaries
+        for estimate in (summary.clean, summary.robust, summary.hessian)
+        if estimate is not None
+    )
+    listed = "; ".join(f"{kind} ({count})" for kind, count in kinds.items())
+    return (
+        f"All intervals are 95% intervals. Kinds on this page, and how many: {listed or 'none'}. "
+        "An interval over seeds says what another seed would change on the same test images; with "
+        "2 or 3 seeds it is wide because so few runs say little about their spread. Where one "
+        "seed was run, or all seeds count the same, an accuracy's interval says what other test "
+        "images would change for that network, and nothing about another seed."
+    )
+
+
+def _train(results: Results) -> dict[str, Any]:
+    train: dict[str, Any] = results.config["train"]
+    return train
+
+
+def _budget(train: Mapping[str, Any]) -> str:
+    """How much an attack may change an image."""
+    epsilon = train["epsilon"]
+    levels = epsilon * 255
+    is_round = math.isclose(levels, round(levels), rel_tol=1e-6)
+    size = f"{round(levels)}/255" if is_round else wording.number(epsilon)
+    if train["norm"] == "Linf":
+        return f"each pixel value (0 to 1) changed by at most ε = {size} (L∞)"
+    return f"the whole change at most ε = {size} long in the {train['norm']} norm, pixels 0 to 1"
+
+
+def _inline(panels: Mapping[str, Panel], about: str) -> list[Markup]:
+    return [
+        Markup(inline_svg(draw([panel]), name=name, description=f"{about}: panel {name}"))
+        for name, panel in panels.items()
+    ]
+
+
+def _settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The configuration as lines of name and value."""
+    lines: list[tuple[str, str]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            lines += _settings(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            lines.append((prefix + key, ", ".join(map(str, value)) or "none"))
+        else:
+            lines.append((prefix + key, "not set" if value is None else str(value)))
+    return lines
+
+
+def _costs(results: Results) -> list[tuple[str, str]]:
+    """Time by phase, summed over members, and the sum of all."""
+    total: dict[str, float] = {}
+    for row in results.rows:
+        for phase, seconds in (row.seconds or {}).items():
+            total[phase] = total.get(phase, 0.0) + (seconds or 0.0)
+    lines = [(_PHASES.get(phase, phase), wording.duration(spent)) for phase, spent in total.items()]
+    return [*lines, ("together", wording.duration(sum(total.values())))]

@@ -1,0 +1,239 @@
+"""The sweep: train a network for each beta x curvature x seed, measure it, write it down.
+
+A member is done when its `row.json` is there; started again, a sweep does what is missing. A
+trained member that was not measured is only measured; a long training goes on from its group's
+last checkpoint.
+"""
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rctaf_jax.activations import Activation
+from rctaf_jax.config import SweepConfig
+from rctaf_jax.data import Dataset
+
+from ..training.checkpoint import Checkpoints
+from ..training.members import Member, Trained, map_members, members_per_device, train_members
+from ..training.recipe import resolve
+from ..training.state import TrainState
+from ..training.step import Metrics
+from ..training.trainer import Trainer, device_data, make_trainer
+from .expand import Entry, by_family, expand, groups_of
+from .files import write_arrays, write_json
+from .measure import (
+    EstimateHessian,
+    Evaluate,
+    check_evaluation,
+    check_hessian,
+    describe_hessian,
+    hessian_split,
+    make_estimate_hessian,
+    make_evaluate,
+)
+from .progress import SweepProgress
+from .run_folder import RunConfig, claim_folder, load_data
+
+
+class Programs(NamedTuple):
+    """Everything compiled for one activation family."""
+
+    trainer: Trainer
+    advance: Any
+    evaluate: Evaluate
+    estimate_hessian: EstimateHessian
+
+
+class Sweep(NamedTuple):
+    """A sweep under way."""
+
+    folder: Path
+    config: SweepConfig
+    dataset: Dataset
+    data: Any
+    devices: Sequence[jax.Device]
+    per_device: int
+    progress: SweepProgress
+
+
+def resolve_sweep(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
+    """Load the data, fill in what was left out, check everything before any work.
+
+    Raises:
+      InputError: naming what cannot be.
+    """
+    expand(config)
+    check_evaluation(config.evaluation)
+    dataset = load_data(config.data)
+    check_hessian(config.hessian, len(dataset.train.labels))
+    return dataclasses.replace(config, train=resolve(config.train, dataset)), dataset
+
+
+def run_sweep(
+    config: SweepConfig, dataset: Dataset, folder: Path, command: str, progress: SweepProgress
+) -> None:
+    """Train and measure every member of a resolved sweep that `folder` lacks.
+
+    Raises:
+      InputError: if the folder belongs to another configuration.
+    """
+    claim_folder(folder, config, dataset, command)
+    entries = expand(config)
+    missing = [entry for entry in entries if not is_done(folder, entry)]
+    progress.start(len(entries), len(entries) - len(missing))
+    sweep = Sweep(
+        folder,
+        config,
+        dataset,
+        device_data(dataset),
+        jax.local_devices(),
+        members_per_device(),
+        progress,
+    )
+    for family in by_family(entries):
+        if not all(is_done(folder, entry) for entry in family):
+            run_family(sweep, family)
+    shutil.rmtree(folder / "unfinished", ignore_errors=True)
+
+
+def is_done(folder: Path, entry: Entry) -> bool:
+    """Whether a member was measured."""
+    return (folder / "members" / entry.id / "row.json").exists()
+
+
+def run_family(sweep: Sweep, family: list[Entry]) -> None:
+    """All members of one family, by the same compiled programs."""
+    programs = make_programs(sweep, family[0].activation)
+    size = len(sweep.devices) * sweep.per_device
+    for group in groups_of(family, size):
+        if all(is_done(sweep.folder, entry) for entry in group):
+            continue
+        for entry, trained, seconds in train_group(sweep, programs, group):
+            if not is_done(sweep.folder, entry):
+                measure(sweep, programs, entry, trained, seconds)
+
+
+def make_programs(sweep: Sweep, activation: Activation) -> Programs:
+    """What a family needs; nothing is compiled before it is called."""
+    config, num_classes = sweep.config, sweep.dataset.num_classes
+    trainer = make_trainer(config.train, activation, sweep.dataset)
+    return Programs(
+        trainer,
+        map_members(trainer, sweep.devices, sweep.per_device),
+        make_evaluate(config.evaluation, config.train, activation, num_classes),
+        make_estimate_hessian(config.hessian, config.train, activation, num_classes),
+    )
+
+
+def train_group(
+    sweep: Sweep, programs: Programs, group: list[Entry]
+) -> list[tuple[Entry, Trained, float]]:
+    """Train a group at once, from its last checkpoint; each member with its share of the time."""
+    members = [Member(entry.seed, entry.activation.alpha) for entry in group]
+    trainer, started = programs.trainer, time.monotonic()
+    batch_images = sweep.config.train.batch_size * len(group)
+
+    def report(step: int, metrics: Metrics) -> None:
+        count = np.mean(metrics.num_steps)
+        loss = float(np.mean(np.asarray(metrics.loss))) / count
+        sweep.progress.step(step, trainer.num_steps, loss, int(count) * batch_images)
+
+    sweep.progress.group([entry.id for entry in group], trainer.num_steps)
+    with Checkpoints(sweep.folder / "unfinished" / group[0].id) as checkpoints:
+        trained = train_members(
+            trainer,
+            programs.advance,
+            members,
+            sweep.data,
+            devices=sweep.devices,
+            per_device=sweep.per_device,
+            checkpoints=checkpoints,
+            report=report,
+        )
+    share = (time.monotonic() - started) / len(group)
+    return [(entry, member, share) for entry, member in zip(group, trained, strict=True)]
+
+
+def measure(
+    sweep: Sweep, programs: Programs, entry: Entry, trained: Trained, train_seconds: float
+) -> None:
+    """Measure a member and write it down: the row last, since it says that the member is done."""
+    folder = sweep.folder / "members" / entry.id
+    folder.mkdir(parents=True, exist_ok=True)
+    row = describe(entry, programs.trainer)
+    seconds = {"train": train_seconds, "evaluate": 0.0, "hessian": 0.0}
+    if trained.first_bad_step is not None:
+        message = f"the loss is not finite at step {trained.first_bad_step}"
+        row |= {"status": "diverged", "message": message, "seconds": seconds}
+    else:
+        row |= {"status": "done", "message": None, "seconds": seconds}
+        row |= take_measurements(sweep, programs, folder, trained.state, seconds)
+        save_run(sweep, folder, entry, trained.state)
+    write_json(folder / "row.json", row)
+    sweep.progress.member(row)
+
+
+def describe(entry: Entry, trainer: Trainer) -> dict[str, Any]:
+    """What a row says before any measurement."""
+    activation = entry.activation
+    curvature = activation.max_curvature
+    return {
+        "id": entry.id,
+        "activation": activation.text,
+        "family": activation.name,
+        "beta": activation.beta,
+        "alpha": activation.alpha,
+        "max_curvature": curvature if math.isfinite(curvature) else "inf",
+        "seed": entry.seed,
+        "steps": trainer.num_steps,
+        "num_test": None,
+        "clean_correct": None,
+        "robust_correct": None,
+        "nonfinite": None,
+        "hessian": None,
+    }
+
+
+def take_measurements(
+    sweep: Sweep,
+    programs: Programs,
+    folder: Path,
+    state: TrainState,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Accuracies and Hessian norm of a trained member; fills in `seconds`."""
+    sweep.progress.phase("evaluating")
+    started = time.monotonic()
+    outcomes = programs.evaluate(state.variables, sweep.dataset.test)
+    write_arrays(folder / "outcomes.npz", outcomes._asdict())
+    seconds["evaluate"] = time.monotonic() - started
+    sweep.progress.phase("Hessian norm")
+    started = time.monotonic()
+    split = hessian_split(sweep.config.hessian, sweep.dataset)
+    hessian = describe_hessian(
+        programs.estimate_hessian(state.variables, split), len(split.labels)
+    )
+    seconds["hessian"] = time.monotonic() - started
+    return {
+        "num_test": len(outcomes.robust),
+        "clean_correct": int(outcomes.clean_correct.sum()),
+        "robust_correct": int(outcomes.robust.sum()),
+        "nonfinite": int(outcomes.nonfinite.sum()),
+        "hessian": hessian,
+    }
+
+
+def save_run(sweep: Sweep, folder: Path, entry: Entry, state: TrainState) -> None:
+    """Make the member's folder a run's, so that it can be evaluated again on its own."""
+    config = RunConfig(sweep.config.data, sweep.config.train, entry.activation.text, entry.seed)
+    write_json(folder / "config.json", dataclasses.asdict(config))
+    write_json(folder / "data.json", sweep.dataset.provenance())
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        checkpoints.save(int(state.step), state)

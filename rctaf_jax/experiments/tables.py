@@ -1,0 +1,120 @@
+"""Tables for the terminal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from rctaf_jax.activations import Activation
+from rctaf_jax.data import Dataset
+
+from .results import Results
+from .summary import summarise
+from .wording import ALPHA, CURVATURE, accuracy, family_label, norm_width, number
+
+_PAPER_DIGITS = 2e-3  # the paper prints three decimals
+
+
+def summary_table(results: Results) -> Table:
+    """One line for each activation: means over seeds with 95% intervals; 100 columns wide."""
+    table = _table("activation", ALPHA, CURVATURE, "clean %", "robust %", "Hessian norm", "seeds")
+    for summary in summarise(results.rows):
+        num_tried = summary.num_seeds + summary.num_diverged
+        table.add_row(
+            Text(family_label(summary.family).removeprefix("RCT-AF ")),
+            number(summary.alpha),
+            number(summary.max_curvature),
+            accuracy(summary.clean),
+            accuracy(summary.robust),
+            "unresolved" if summary.num_unresolved else norm_width(summary.hessian),
+            f"{summary.num_seeds}/{num_tried}",
+        )
+    table.caption = Text(  # as it is: rich would take brackets for markup
+        f"{len(results.rows)} of {results.num_expected} members. [low, high] and ± are 95% "
+        "intervals: over seeds, or with one seed over test images and probes. Seeds: those that "
+        f"did not diverge / all. Data: {results.data['source']}"
+    )
+    return table
+
+
+def curvature_table(activations: Sequence[Activation]) -> Table:
+    """The true max |sigma''| of each activation, where it is, and the paper's value if it differs.
+
+    Example:
+      >>> from rctaf_jax.activations import parse_activation
+      >>> curvature_table([parse_activation("mish")]).row_count
+      1
+    """
+    table = _table("activation", CURVATURE, "at x", "note", "paper")
+    for activation in activations:
+        value, location, note, paper_value = activation.curvature
+        table.add_row(
+            Text(activation.text),
+            number(value),
+            number(location),
+            note,
+            "" if paper_value is None or _agrees(value, paper_value) else number(paper_value),
+        )
+    return table
+
+
+def dataset_table(dataset: Dataset) -> Table:
+    """What a dataset holds."""
+    table = _table("dataset", "")
+    for name, value in dataset.provenance().items():
+        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name.replace("_", " "), Text(words, overflow="fold"))
+    return table
+
+
+def evaluation_table(result: Mapping[str, Any]) -> Table:
+    """Clean and robust accuracy of one network with their 95% Wilson intervals."""
+    table = _table("accuracy", "%", "95% interval", "images")
+    for name in ("clean", "robust"):
+        low, high = result[f"{name}_interval"]
+        table.add_row(
+            Text(result["attack"] if name == "robust" else "clean"),
+            f"{100 * result[f'{name}_accuracy']:.2f}",
+            f"{100 * low:.2f} to {100 * high:.2f}",
+            f"{result[f'{name}_correct']} of {result['num_test']}",
+        )
+    nonfinite = result["nonfinite"]
+    caption = f"Data: {result['data_source']}"
+    if nonfinite:
+        caption = f"{nonfinite} images have no finite logits: not robust, not broken. {caption}"
+    table.caption = Text(caption)
+    return table
+
+
+def hessian_table(result: Mapping[str, Any]) -> Table:
+    """The Hessian norm by layer, the whole network last."""
+    table = _table("layer", "parameters", "Hessian norm", "standard error")
+    for part in [*result["layers"], {**result, "name": "all"}]:
+        rms, error = part["rms"], part["rms_standard_error"]
+        table.add_row(
+            Text(part["name"]),
+            f"{part['num_parameters']:,}",
+            "unresolved" if rms is None else number(rms),
+            "" if error is None else number(error),
+        )
+    table.caption = Text(
+        f"sqrt(mean H_kk^2), equation (8), unbiased before the root; {result['num_probes']} probes, "
+        f"{result['num_examples']} images. Unresolved: the estimate of the mean square is not "
+        f"positive, give more probes. Data: {result['data_source']}"
+    )
+    return table
+
+
+def _agrees(value: float, paper_value: float) -> bool:
+    return math.isclose(value, paper_value, rel_tol=_PAPER_DIGITS)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    for index, column in enumerate(columns):
+        is_text = index == 0 or column == "note"
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=column != "note")
+    return table

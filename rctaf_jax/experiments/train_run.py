@@ -1,0 +1,124 @@
+"""Training one network, its batch shared by all devices, with checkpoints and a log."""
+
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from rctaf_jax import parallel
+from rctaf_jax.activations import parse_activation
+from rctaf_jax.data import Dataset
+
+from ..training.checkpoint import Checkpoints
+from ..training.loop import check_finite, run
+from ..training.recipe import resolve
+from ..training.state import TrainState
+from ..training.step import Metrics
+from ..training.trainer import device_data, make_trainer
+from .progress import make_bars
+from .run_folder import RunConfig, claim_folder
+
+
+class LogLine(NamedTuple):
+    """One line of metrics.jsonl: means over the steps since the last line."""
+
+    step: int
+    epoch: float
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+def train_run(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: Path,
+    command: str,
+    console: Console,
+    *,
+    seconds_per_save: float = 60.0,
+) -> TrainState:
+    """Train from the folder's newest checkpoint, or from the start, to the end.
+
+    Args:
+      config: its `train` resolved.
+      dataset: what `config.data` names.
+      folder: made, or gone on with.
+      command: written into environment.json.
+      console: where progress goes.
+      seconds_per_save: the least time between two checkpoints.
+
+    Returns:
+      The trained state, as host arrays.
+
+    Raises:
+      InputError: if the folder belongs to another configuration, the batch cannot be shared by
+        the devices, a checkpoint cannot be read, or the loss stops being finite (the checkpoints
+        stay).
+    """
+    devices = jax.local_devices()
+    parallel.check_divides(config.train.batch_size, len(devices))
+    activation = parse_activation(config.activation)
+    trainer = make_trainer(config.train, activation, dataset, axis_name=parallel.AXIS)
+    claim_folder(folder, config, dataset, command)
+    state = trainer.initial(config.seed, activation.alpha)
+    with Checkpoints(folder / "checkpoints") as checkpoints, make_bars(console) as bars:
+        first_step = checkpoints.latest or 0
+        if first_step:
+            state = checkpoints.restore(state)
+            console.print(f"going on from step {first_step} of {trainer.num_steps}.")
+        task = bars.add_task("steps", total=trainer.num_steps, completed=first_step, note="")
+        epoch_steps = max(len(dataset.train.labels) // config.train.batch_size, 1)
+        reported = time.monotonic()
+
+        def report(step: int, metrics: Metrics) -> None:
+            nonlocal reported
+            saved = checkpoints.latest
+            advice = "try a lower learning rate or a smaller curvature; " + (
+                f"the checkpoint of step {saved} is kept." if saved else "there is no checkpoint."
+            )
+            check_finite(metrics, advice)
+            first: Metrics = jax.tree.map(lambda leaf: np.asarray(leaf)[0], metrics)
+            count = int(first.num_steps)
+            now = time.monotonic()
+            rate, reported = count * config.train.batch_size / max(now - reported, 1e-9), now
+            line = LogLine(
+                step, step / epoch_steps, float(first.loss) / count,
+                float(first.accuracy) / count, rate,
+            )
+            append_line(folder / "metrics.jsonl", line)
+            note = f"loss {line.loss:.3f}, accuracy {line.accuracy:.3f}, {rate:,.0f} images/s"
+            bars.update(task, completed=step, note=note)
+
+        replicated = run(
+            parallel.data_parallel(trainer.advance, devices, num_arguments=4, shared=(1, 2, 3)),
+            parallel.replicate(state, devices),
+            device_data(dataset),
+            trainer.settings,
+            first_step=first_step,
+            num_steps=trainer.num_steps,
+            report=report,
+            save=lambda step, state: checkpoints.save(step, parallel.first(state)),
+            seconds_per_save=seconds_per_save,
+        )
+    return parallel.first(replicated)
+
+
+def append_line(path: Path, line: LogLine) -> None:
+    """Add one line of JSON to a log."""
+    with path.open("a") as log:
+        log.write(json.dumps(line._asdict()) + "\n")
+
+
+def resolve_run(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Fill in what was left out, and check it.
+
+    Raises:
+      InputError: naming what cannot be.
+    """
+    text = parse_activation(config.activation).text
+    return RunConfig(config.data, resolve(config.train, dataset), text, config.seed)

@@ -1,0 +1,126 @@
+"""Losses on logits, one number per example.
+
+With p = softmax(z) and the logits sorted as z_(1) >= z_(2) >= ...,
+
+    cross_entropy = -log p_y,             kl_divergence = sum_c p_c (log p_c - log q_c),
+    margin = max_{i != y} z_i - z_y,      dlr = margin / (z_(1) - z_(3) + 1e-12).
+
+Attacks maximise them; the mean over a batch is the caller's. All are finite, and so are their
+gradients, for logits whose differences do not overflow.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from rctaf_jax.errors import InputError
+
+
+def cross_entropy(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:
+    """Cross-entropy of the label, -log softmax(z)_y.
+
+    Args:
+        logits: z, any real numbers.
+        labels: y, class indices in 0 .. C - 1.
+
+    Returns:
+        One value in nats per example (no mean).
+
+    Example:
+        >>> print(cross_entropy(jnp.zeros((1, 4)), jnp.array([2])))
+        [1.3862944]
+    """
+    chex.assert_rank([logits, labels], [2, 1])
+    return -_at_label(jax.nn.log_softmax(logits), labels)
+
+
+def kl_divergence(
+    logits_p: Float[Array, "B C"], logits_q: Float[Array, "B C"]
+) -> Float[Array, " B"]:
+    """Kullback-Leibler divergence KL(p || q) = sum_c p_c (log p_c - log q_c).
+
+    The first argument is the one the expectation is taken under (TRADES puts the clean image
+    there), and gradients flow through both: stop them outside where a method wants that. A class
+    with p_c = 0, by underflow or by a logit of -inf, adds 0 to the value and to the gradient.
+
+    Args:
+        logits_p: logits of p.
+        logits_q: logits of q.
+
+    Returns:
+        One value >= 0 in nats per example (no mean).
+
+    Example:
+        >>> float(kl_divergence(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 3.0]]))[0])
+        0.0
+    """
+    chex.assert_rank([logits_p, logits_q], 2)
+    chex.assert_equal_shape([logits_p, logits_q])
+    log_p, log_q = jax.nn.log_softmax(logits_p), jax.nn.log_softmax(logits_q)
+    p = jnp.exp(log_p)
+    # Both logarithms are masked before they meet: -inf - (-inf) would poison the gradient.
+    ratio = jnp.where(p > 0, log_p, 0) - jnp.where(p > 0, log_q, 0)
+    return jnp.sum(p * ratio, axis=-1)
+
+
+def margin(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:
+    """How far the best wrong class is ahead: max_{i != y} z_i - z_y.
+
+    Negative where the label wins, positive where the example is misclassified. Its gradient does
+    not vanish where the network is confident, which the cross-entropy's does.
+
+    Args:
+        logits: z, with at least 2 classes.
+        labels: y, class indices in 0 .. C - 1.
+
+    Returns:
+        One value per example, in units of the logits.
+
+    Raises:
+        InputError: if there are fewer than 2 classes.
+
+    Example:
+        >>> print(margin(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([0])))
+        [-1.]
+    """
+    chex.assert_rank([logits, labels], [2, 1])
+    _require_classes("margin", logits, 2)
+    is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
+    best_wrong = jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=-1)
+    return best_wrong - _at_label(logits, labels)
+
+
+def dlr(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:
+    """Difference of logits ratio, -(z_y - max_{i != y} z_i) / (z_(1) - z_(3) + 1e-12).
+
+    The margin without the scale of the logits (Croce & Hein 2020, equation (6)); gradients flow
+    through the sorted logits of the denominator too.
+
+    Args:
+        logits: z, with at least 3 classes.
+        labels: y, class indices in 0 .. C - 1.
+
+    Returns:
+        One value of at least -1 per example, positive where the example is misclassified.
+
+    Raises:
+        InputError: if there are fewer than 3 classes.
+
+    Example:
+        >>> print(dlr(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([0])))
+        [-0.5]
+    """
+    chex.assert_rank([logits, labels], [2, 1])
+    _require_classes("dlr", logits, 3)
+    largest, _ = jax.lax.top_k(logits, 3)
+    return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
+
+
+def _at_label(values: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:
+    return jnp.take_along_axis(values, labels[:, None], axis=-1)[:, 0]
+
+
+def _require_classes(name: str, logits: Float[Array, "B C"], least: int) -> None:
+    if logits.shape[-1] < least:
+        raise InputError(f"{name} needs logits of at least {least} classes, got {logits.shape[-1]}")

@@ -1,0 +1,70 @@
+"""Programs over several devices: the only file that calls `jax.pmap`.
+
+A program maps a leading device axis; inside it, `AXIS` names that axis for gradient means and
+synchronised BatchNorm statistics. Another wrapper (`jax.shard_map`) is this file's change alone.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rctaf_jax.errors import InputError
+
+AXIS = "devices"
+
+PyTree = Any
+
+
+def data_parallel(
+    function: Callable[..., PyTree],
+    devices: Sequence[jax.Device],
+    *,
+    num_arguments: int,
+    shared: tuple[int, ...] = (),
+) -> Callable[..., PyTree]:
+    """Run `function` on every device at once, with `AXIS` bound.
+
+    Args:
+      function: a pure function of `num_arguments` pytrees; its first argument's buffers are reused.
+      devices: where it runs.
+      num_arguments: how many positional arguments it takes.
+      shared: arguments that every device receives whole; the others carry a leading device axis.
+
+    Returns:
+      The mapped function; every output carries a leading device axis.
+    """
+    in_axes = tuple(None if index in shared else 0 for index in range(num_arguments))
+    return jax.pmap(
+        function, axis_name=AXIS, in_axes=in_axes, devices=list(devices), donate_argnums=(0,)
+    )
+
+
+def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Give every leaf a leading device axis of equal copies, one on each device."""
+    return spread(jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree), devices)
+
+
+def spread(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Place slice d of every leaf's leading axis on device d."""
+    mesh = jax.sharding.Mesh(list(devices), (AXIS,))
+    return jax.device_put(tree, jax.NamedSharding(mesh, jax.P(AXIS)))
+
+
+def first(tree: PyTree) -> PyTree:
+    """The first device's copy of a replicated tree, as host arrays."""
+    return jax.tree.map(lambda leaf: jax.device_get(leaf[0]), tree)
+
+
+def check_divides(batch_size: int, num_devices: int) -> None:
+    """Refuse a batch that cannot be shared equally.
+
+    Raises:
+      InputError: if `num_devices` does not divide `batch_size`.
+    """
+    if batch_size % num_devices:
+        raise InputError(
+            f"batch size {batch_size} cannot be shared equally by {num_devices} devices: "
+            f"give a multiple of {num_devices}."
+        )

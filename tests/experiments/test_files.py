@@ -1,0 +1,79 @@
+"""The writer leaves the old file or the new one; the reader says what is wrong with a file."""
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.files import read_json, write_bytes_atomic, write_json, write_text_atomic
+
+
+def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    value = {"epsilon": 8 / 255, "label": "max |√β|", "rows": [1, None, True]}
+    path = write_json(tmp_path / "value.json", value)
+    assert read_json(path) == value
+    assert "√β" in path.read_text(encoding="utf-8")
+
+
+def test_an_existing_file_is_replaced_and_nothing_is_left_over(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("a much longer old text")
+    write_text_atomic(path, "new")
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_a_write_that_fails_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "row.json"
+    path.write_text("old")
+
+    def fail(_: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_bytes_atomic(path, b"new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["row.json"]
+
+
+def test_a_new_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    usual = tmp_path / "usual"
+    usual.touch()
+    written = write_text_atomic(tmp_path / "written", "")
+    assert written.stat().st_mode == usual.stat().st_mode
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_json_without_a_standard_spelling_is_refused(tmp_path: Path, number: float) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "value.json", {"loss": number})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'{"id": "half', "is damaged"),
+        (b"\xff\xfe", "is damaged"),
+        (b"", "is damaged"),
+        (b"[1, 2]", "holds a JSON list"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "row.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=sentence) as caught:
+        read_json(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_json(tmp_path / "absent.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path)

@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from rctaf_jax.errors import InputError
+from rctaf_jax.models.convolution import convolve, native, row_products
+
+CASES = [
+    (size, stride, shape)
+    for size in (1, 3)
+    for stride in (1, 2)
+    for shape in ((4, 4), (5, 7), (1, 2))
+]
+
+
+def draw(size, shape, dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(2, *shape, 3)).astype(dtype)
+    return jnp.asarray(x), jnp.asarray(rng.normal(size=(size, size, 3, 5)).astype(dtype))
+
+
+def by_definition(x, kernel, stride):
+    """The module's sum, in NumPy loops over output pixels."""
+    size, margin = kernel.shape[0], kernel.shape[0] // 2
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (margin,) * 2, (margin,) * 2, (0, 0)))
+    rows, columns = ((n - 1) // stride + 1 for n in x.shape[1:3])
+    out = np.zeros((len(x), rows, columns, kernel.shape[-1]))
+    for p in range(rows):
+        for q in range(columns):
+            patch = padded[:, stride * p : stride * p + size, stride * q : stride * q + size]
+            out[:, p, q] = np.einsum("bijc,ijcf->bf", patch, kernel)
+    return out
+
+
+@pytest.mark.parametrize("implementation", [native, row_products])
+@pytest.mark.parametrize(("size", "stride", "shape"), CASES)
+def test_equals_definition(implementation, size, stride, shape):
+    x, kernel = draw(size, shape)
+    expected = by_definition(x, kernel, stride)
+    np.testing.assert_allclose(implementation(x, kernel, stride), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 2), (3, 1), (3, 2)])
+def test_gradients_of_both_agree(size, stride):
+    x, kernel = draw(size, (5, 6), seed=1)
+
+    @jax.jit
+    def gradients(x, kernel):
+        def energy(implementation):
+            return lambda x, kernel: jnp.sin(implementation(x, kernel, stride)).sum()
+
+        return [jax.grad(energy(f), argnums=(0, 1))(x, kernel) for f in (native, row_products)]
+
+    first, second = gradients(x, kernel)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_stride_two_pads_as_pytorch():
+    """By hand: the first output of an even side covers pixels -1, 0, 1; "SAME" would take 0, 1, 2."""
+    x = jnp.arange(4.0).reshape(1, 4, 1, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[0, 1].set(1.0)
+    np.testing.assert_array_equal(convolve(x, kernel, 2).ravel(), [0.0, 1.0])
+
+
+def test_bfloat16_keeps_its_type():
+    x, kernel = (a.astype(jnp.bfloat16) for a in draw(3, (4, 4)))
+    for implementation in (native, row_products):
+        assert implementation(x, kernel, 1).dtype == jnp.bfloat16
+
+
+def test_backend_decides_in_one_place(monkeypatch):
+    x, kernel = draw(3, (4, 4))
+
+    def primitives():
+        return {e.primitive for e in jax.make_jaxpr(lambda x: convolve(x, kernel, 1))(x).eqns}
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert lax.conv_general_dilated_p not in primitives()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert lax.conv_general_dilated_p in primitives()
+
+
+@pytest.mark.parametrize("shape", [(5, 5, 3, 4), (3, 1, 3, 4), (3, 3, 2, 4)])
+def test_refuses_other_kernels(shape):
+    with pytest.raises(InputError, match="kernel has shape"):
+        convolve(jnp.zeros((1, 4, 4, 3)), jnp.zeros(shape))
