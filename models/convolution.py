@@ -7,7 +7,8 @@ even sizes.
 
 Accelerators take `native`. XLA:CPU's convolution is 4 to 5 times slower inside `lax.scan` than
 outside it, and 6 to 20 times slower under `vmap` over kernels; `row_products`, made of slices and
-matrix products, costs the same everywhere.
+matrix products, costs the same everywhere. Its price is memory: the patches stay for the kernel's
+gradient, so a training step of ResNet-18 takes about three times the memory of `native`.
 """
 
 import functools

@@ -117,7 +117,8 @@ def make_estimate_hessian(
     Of the mean cross-entropy over clean training images, BatchNorm in inference mode.
 
     Returns:
-      `estimate_hessian(variables, split, progress=None)`; `split` is `hessian_split`'s.
+      `estimate_hessian(variables, split, progress=None, num_probes=config.probes)`; `split` is
+      `hessian_split`'s.
     """
     logits = make_logits(train, activation, num_classes)
 
@@ -127,11 +128,14 @@ def make_estimate_hessian(
     bind = make_dataset_product(losses, batch_size=config.hessian_batch)
 
     def estimate_hessian(
-        variables: PyTree, split: Split, progress: Callable[[int, int], None] | None = None
+        variables: PyTree,
+        split: Split,
+        progress: Callable[[int, int], None] | None = None,
+        num_probes: int = config.probes,
     ) -> Estimate:
         rest = {name: value for name, value in variables.items() if name != "params"}
         product = bind(variables["params"], rest, split.images, split.labels)
-        key, probes = jax.random.key(PROBE_SEED), range(config.probes)
+        key, probes = jax.random.key(PROBE_SEED), range(num_probes)
         state = init(variables["params"])
         return estimate(run(state, key, probes, product, progress=progress))
 

@@ -129,10 +129,10 @@ def interval_sentence(summaries: list[Summary]) -> str:
     listed = "; ".join(f"{kind} ({count})" for kind, count in kinds.items())
     return (
         f"All intervals are 95% intervals. Kinds on this page, and how many: {listed or 'none'}. "
-        "An interval over seeds says what another seed would change on the same test images; with "
-        "2 or 3 seeds it is wide because so few runs say little about their spread. Where one "
-        "seed was run, or all seeds count the same, an accuracy's interval says what other test "
-        "images would change for that network, and nothing about another seed."
+        "An interval over seeds says what another seed would change on the same test images; its "
+        "width assumes that seeds matter about as much for one activation as for another. Where "
+        "no seed was repeated, an accuracy's interval says what other test images would change "
+        "for that network, and nothing about another seed."
     )
 
 

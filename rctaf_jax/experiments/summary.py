@@ -1,12 +1,15 @@
 r"""Members that differ in their seed only, as one line: a mean and its 95% interval.
 
-With n > 1 seeds the interval is Student's t over them,
+A few seeds say little about their own spread, so it is pooled over all activations of a sweep,
 
-    mean +- t_{0.975, n-1} s / \sqrt{n},
+    s^2 = sum_a sum_i (x_ai - mean_a)^2 / nu,        nu = sum_a (n_a - 1),
+    mean_a -+ t_{0.975, nu} s / \sqrt{n_a},
 
-so it covers what another seed would change, on the same test images. With one seed, or with
-seeds whose counts are all equal (a spread of 0 says nothing), accuracies have Wilson's interval
-for one test set instead, which covers what other test images would change.
+which assumes that seeds matter about as much for one activation as for another. The interval
+covers what other seeds would change, on the same test images. The Hessian norm is pooled in its
+logarithm, since its spread grows with its size; its mean is the geometric one. Without any
+repeated seed (nu = 0), accuracies have Wilson's interval for one test set instead, which covers
+what other test images would change, and the norm the standard error over its probes.
 """
 
 import math
@@ -19,11 +22,18 @@ from scipy.special import stdtrit
 from ..eval.accuracy import wilson_interval
 from .results import Row
 
-STUDENT = "Student t over seeds"
+STUDENT = "Student t, spread over seeds pooled over activations"
 WILSON = "Wilson, one test set"
 HUTCHINSON = "standard error over Hutchinson probes"
 
 _NORMAL_975 = 1.959963984540054
+
+
+class Spread(NamedTuple):
+    """Standard deviation over seeds, and its degrees of freedom."""
+
+    deviation: float
+    freedom: int
 
 
 class Estimate(NamedTuple):
@@ -65,33 +75,101 @@ class Summary(NamedTuple):
     num_unresolved: int
 
 
+class _Spreads(NamedTuple):
+    """The pooled spreads of a sweep; None where no seed was repeated, or all say the same."""
+
+    clean: Spread | None
+    robust: Spread | None
+    log_norm: Spread | None
+
+
 def summarise(rows: Sequence[Row]) -> list[Summary]:
     """One summary for each (family, alpha), in the order of the rows."""
     groups: dict[tuple[str, float | None], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.family, row.alpha), []).append(row)
-    return [_summary(group) for group in groups.values()]
+    done = [[row for row in group if row.is_done] for group in groups.values()]
+    spreads = _Spreads(
+        pool([_fractions(group, "clean_correct") for group in done]),
+        pool([_fractions(group, "robust_correct") for group in done]),
+        pool([[math.log(norm) for norm in _norms(group) or []] for group in done]),
+    )
+    return [_summary(group, spreads) for group in groups.values()]
 
 
-def accuracy_estimate(correct: Sequence[int], num_test: int) -> Estimate:
+def pool(groups: Sequence[Sequence[float]]) -> Spread | None:
+    """The spread within groups, pooled over them; None if it is 0 or no group has two values.
+
+    Example:
+      >>> pool([[1.0, 3.0], [10.0, 12.0], [5.0]])
+      Spread(deviation=1.4142135623730951, freedom=2)
+    """
+    freedom = sum(len(group) - 1 for group in groups if group)
+    squares = sum(
+        float(np.sum((np.asarray(group) - np.mean(group)) ** 2)) for group in groups if group
+    )
+    return Spread(math.sqrt(squares / freedom), freedom) if freedom and squares else None
+
+
+def accuracy_estimate(fractions: Sequence[float], num_test: int, spread: Spread | None) -> Estimate:
     """Mean accuracy over seeds, each measured on the same `num_test` images.
 
     Example:
-      >>> estimate = accuracy_estimate([50, 60], 100)
-      >>> round(estimate.mean, 3), estimate.interval
-      (0.55, 'Student t over seeds')
+      >>> estimate = accuracy_estimate([0.5, 0.6], 100, Spread(0.02, 10))
+      >>> round(estimate.mean, 3), round(estimate.high, 3)
+      (0.55, 0.582)
     """
-    fractions = np.asarray(correct) / num_test
-    if len(set(correct)) == 1:
-        low, high = wilson_interval(correct[0], num_test)
-        return Estimate(float(fractions[0]), float(low), float(high), WILSON)
-    estimate = _student(fractions)
-    return estimate._replace(low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
+    mean = float(np.mean(fractions))
+    if spread is None:
+        low, high = wilson_interval(round(mean * num_test), num_test)
+        return Estimate(mean, float(low), float(high), WILSON)
+    half = _half_width(spread, len(fractions))
+    return Estimate(mean, max(mean - half, 0.0), min(mean + half, 1.0), STUDENT)
 
 
-def _summary(rows: list[Row]) -> Summary:
+def norm_estimate(
+    norms: Sequence[float], standard_error: float | None, spread: Spread | None
+) -> Estimate:
+    """Geometric mean of the Hessian norm over seeds; `standard_error` is the first one's own.
+
+    Example:
+      >>> estimate = norm_estimate([1.0, 4.0], None, Spread(0.1, 10))
+      >>> round(estimate.mean, 3), round(estimate.high, 3)
+      (2.0, 2.341)
+    """
+    mean = float(np.exp(np.mean(np.log(norms))))
+    if spread is None:
+        half = math.nan if standard_error is None else _NORMAL_975 * standard_error
+        return Estimate(mean, max(mean - half, 0.0), mean + half, HUTCHINSON)
+    factor = math.exp(_half_width(spread, len(norms)))
+    return Estimate(mean, mean / factor, mean * factor, STUDENT)
+
+
+def _half_width(spread: Spread, num_values: int) -> float:
+    return float(stdtrit(spread.freedom, 0.975)) * spread.deviation / math.sqrt(num_values)
+
+
+def _fractions(rows: Sequence[Row], name: str) -> list[float]:
+    return [getattr(row, name) / row.num_test for row in rows if row.num_test]
+
+
+def _norms(rows: Sequence[Row]) -> list[float] | None:
+    """The norms of all rows; None if one is lost in its probes' noise."""
+    norms = [row.hessian.rms for row in rows if row.hessian is not None]
+    known = [norm for norm in norms if norm is not None]
+    return known if len(known) == len(norms) else None
+
+
+def _summary(rows: list[Row], spreads: _Spreads) -> Summary:
     done = [row for row in rows if row.is_done]
-    first = rows[0]
+    first, clean, robust = (
+        rows[0],
+        _fractions(done, "clean_correct"),
+        _fractions(done, "robust_correct"),
+    )
+    num_test = done[0].num_test if done else None
+    norms = _norms(done)
+    own_error = done[0].hessian.rms_standard_error if done and done[0].hessian else None
     return Summary(
         activation=first.activation,
         family=first.family,
@@ -100,35 +178,8 @@ def _summary(rows: list[Row]) -> Summary:
         max_curvature=first.max_curvature,
         num_seeds=len(done),
         num_diverged=len(rows) - len(done),
-        clean=_accuracy([(row.clean_correct, row.num_test) for row in done]),
-        robust=_accuracy([(row.robust_correct, row.num_test) for row in done]),
-        hessian=_hessian_estimate(done),
+        clean=accuracy_estimate(clean, num_test, spreads.clean) if num_test else None,
+        robust=accuracy_estimate(robust, num_test, spreads.robust) if num_test else None,
+        hessian=norm_estimate(norms, own_error, spreads.log_norm) if norms else None,
         num_unresolved=sum(row.hessian is not None and row.hessian.rms is None for row in done),
     )
-
-
-def _accuracy(counts: list[tuple[int | None, int | None]]) -> Estimate | None:
-    known = [(correct, total) for correct, total in counts if correct is not None and total]
-    return accuracy_estimate([correct for correct, _ in known], known[0][1]) if known else None
-
-
-def _hessian_estimate(rows: list[Row]) -> Estimate | None:
-    measured = [row.hessian for row in rows if row.hessian is not None]
-    resolved = [(norm.rms, norm.rms_standard_error) for norm in measured if norm.rms is not None]
-    if not measured or len(resolved) < len(measured):
-        return None
-    norms = [rms for rms, _ in resolved]
-    if len(norms) > 1:
-        estimate = _student(np.asarray(norms))
-    else:
-        error = resolved[0][1]
-        half = math.nan if error is None else _NORMAL_975 * error
-        estimate = Estimate(norms[0], norms[0] - half, norms[0] + half, HUTCHINSON)
-    is_negative = estimate.low < 0
-    return estimate._replace(low=0.0) if is_negative else estimate
-
-
-def _student(values: np.ndarray) -> Estimate:
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    half = float(stdtrit(len(values) - 1, 0.975)) * error
-    return Estimate(mean, mean - half, mean + half, STUDENT)

@@ -10,6 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from rctaf_jax.activations import Activation
 from rctaf_jax.config import SweepConfig
-from rctaf_jax.data import Dataset
+from rctaf_jax.data import Dataset, Split
 
 from ..training.checkpoint import Checkpoints
 from ..training.members import Member, Trained, map_members, members_per_device, train_members
@@ -112,12 +113,25 @@ def run_family(sweep: Sweep, family: list[Entry]) -> None:
     """All members of one family, by the same compiled programs."""
     programs = make_programs(sweep, family[0].activation)
     size = len(sweep.devices) * sweep.per_device
-    for group in groups_of(family, size):
-        if all(is_done(sweep.folder, entry) for entry in group):
-            continue
-        for entry, trained, seconds in train_group(sweep, programs, group):
-            if not is_done(sweep.folder, entry):
-                measure(sweep, programs, entry, trained, seconds)
+    # Compiling the measurements takes as long as the training program: both at once.
+    with ThreadPoolExecutor(max_workers=1) as compiler:
+        compiled = compiler.submit(compile_measurements, sweep, programs, family[0])
+        for group in groups_of(family, size):
+            if all(is_done(sweep.folder, entry) for entry in group):
+                continue
+            trained_group = train_group(sweep, programs, group)
+            compiled.result()
+            for entry, trained, seconds in trained_group:
+                if not is_done(sweep.folder, entry):
+                    measure(sweep, programs, entry, trained, seconds)
+
+
+def compile_measurements(sweep: Sweep, programs: Programs, entry: Entry) -> None:
+    """Measure an untrained member on a handful of images: the programs are those of every member."""
+    state = programs.trainer.initial(entry.seed, entry.activation.alpha)
+    few = Split(*(array[:2] for array in sweep.dataset.test))
+    programs.evaluate(state.variables, few)
+    programs.estimate_hessian(state.variables, few, num_probes=2)
 
 
 def make_programs(sweep: Sweep, activation: Activation) -> Programs:
@@ -217,9 +231,7 @@ def take_measurements(
     sweep.progress.phase("Hessian norm")
     started = time.monotonic()
     split = hessian_split(sweep.config.hessian, sweep.dataset)
-    hessian = describe_hessian(
-        programs.estimate_hessian(state.variables, split), len(split.labels)
-    )
+    hessian = describe_hessian(programs.estimate_hessian(state.variables, split), len(split.labels))
     seconds["hessian"] = time.monotonic() - started
     return {
         "num_test": len(outcomes.robust),

@@ -87,8 +87,11 @@ def train_run(
             now = time.monotonic()
             rate, reported = count * config.train.batch_size / max(now - reported, 1e-9), now
             line = LogLine(
-                step, step / epoch_steps, float(first.loss) / count,
-                float(first.accuracy) / count, rate,
+                step,
+                step / epoch_steps,
+                float(first.loss) / count,
+                float(first.accuracy) / count,
+                rate,
             )
             append_line(folder / "metrics.jsonl", line)
             note = f"loss {line.loss:.3f}, accuracy {line.accuracy:.3f}, {rate:,.0f} images/s"

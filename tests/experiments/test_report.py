@@ -68,7 +68,7 @@ def test_a_complete_sweep(make_folder: Factory, sweep_rows: list[dict[str, Any]]
     assert "ε = 8/255" in page.text
     assert "rctaf sweep --out results --betas 0 1 2" in page.text
     assert "19 min 00 s" in page.text  # 38 x 30 s of training
-    assert "Student t over seeds" in page.text
+    assert "Student t, spread over seeds pooled" in page.text
     for name in ("robustness.png", "robustness.svg", "mechanism.png", "mechanism.svg", "rows.csv"):
         assert (folder / name).stat().st_size > 0
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
@@ -107,9 +108,28 @@ def test_the_interval_over_seeds_is_students(make_folder: Factory, make_member: 
     assert 0.525 - summary.robust.low == pytest.approx(half, rel=1e-6)
     assert summary.robust.interval == STUDENT
     assert summary.hessian is not None
-    half = 4.302653 * 0.002 / math.sqrt(3)
-    assert summary.hessian.low == pytest.approx(0.012 - half, rel=1e-6)
+    deviation = np.std(np.log(norms), ddof=1)
+    mean = math.prod(norms) ** (1 / 3)
+    low = mean * math.exp(-4.302653 * deviation / math.sqrt(3))
+    assert summary.hessian.mean == pytest.approx(mean)
+    assert summary.hessian.low == pytest.approx(low, rel=1e-6)
     assert summary.num_seeds == 3
+
+
+def test_the_spread_over_seeds_is_pooled(make_folder: Factory, make_member: Factory) -> None:
+    """Two groups of two and one alone share one deviation: sqrt((2 + 8) / 2) images, t_2."""
+    counts = {2: (100, 102), 7: (200, 204), 50: (300,)}
+    rows = [
+        make_member(1, curvature, seed, robust=count)
+        for curvature, group in counts.items()
+        for seed, count in enumerate(group)
+    ]
+    summaries = summarise(load_results(make_folder(rows)).rows)
+    for summary, group in zip(summaries, counts.values(), strict=True):
+        assert summary.robust is not None
+        half = 4.302653 * math.sqrt(5) / math.sqrt(len(group)) / 360
+        assert summary.robust.mean == pytest.approx(np.mean(group) / 360)
+        assert summary.robust.high - summary.robust.mean == pytest.approx(half, rel=1e-6)
 
 
 def test_one_seed_has_its_own_errors(make_folder: Factory, make_member: Factory) -> None:
@@ -140,7 +160,7 @@ def test_intervals_stay_where_the_quantity_can_be(
     assert summary.clean is not None
     assert summary.clean.high == 1.0
     assert summary.hessian is not None
-    assert summary.hessian.low == 0.0
+    assert 0 < summary.hessian.low < summary.hessian.mean
 
 
 def test_diverged_and_unresolved_members(

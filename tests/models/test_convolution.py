@@ -59,7 +59,7 @@ def test_gradients_of_both_agree(size, stride):
 
 
 def test_stride_two_pads_as_pytorch():
-    """By hand: the first output of an even side covers pixels -1, 0, 1; "SAME" would take 0, 1, 2."""
+    """By hand: the first window of an even side covers pixels -1, 0, 1; "SAME" takes 0, 1, 2."""
     x = jnp.arange(4.0).reshape(1, 4, 1, 1)
     kernel = jnp.zeros((3, 3, 1, 1)).at[0, 1].set(1.0)
     np.testing.assert_array_equal(convolve(x, kernel, 2).ravel(), [0.0, 1.0])

@@ -46,7 +46,10 @@ def test_batch_norm_is_its_formula(train):
     expected = np.sin(v["params"]["scale"] * normalised + v["params"]["bias"])
     np.testing.assert_allclose(y, expected, atol=1e-5)
     if train:
-        running = {"mean": 0.9 * running["mean"] + 0.1 * mean, "var": 0.9 * running["var"] + 0.1 * var}
+        running = {
+            "mean": 0.9 * running["mean"] + 0.1 * mean,
+            "var": 0.9 * running["var"] + 0.1 * var,
+        }
     for key, value in running.items():
         np.testing.assert_allclose(moved["batch_stats"][key], value, rtol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Agreement with the reference implementations: relative errors in the Euclidean norm below 1e-4."""
+"""Agreement with the reference implementations, to 1e-4 of each array's Euclidean norm."""
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def test_training_equals_reference(reference, file, name, width):
 
 
 def unbiased(name, before, after, images):
-    """Running variances as PyTorch moves them: the batch's times n / (n - 1), n values a channel."""
+    """Running variances as PyTorch moves them: the batch's times n / (n - 1), n values each."""
 
     def convert(key):
         if not key.endswith("running_var"):
@@ -122,7 +122,9 @@ def test_misfits_are_listed():
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "state"), [("resnet18", {"fc.weight": np.zeros((2, 3))}), ("mlp-1x4", {})])
+@pytest.mark.parametrize(
+    ("name", "state"), [("resnet18", {"fc.weight": np.zeros((2, 3))}), ("mlp-1x4", {})]
+)
 def test_strangers_are_refused(name, state):
     with pytest.raises(InputError):
         from_torch(name, state)
