@@ -88,10 +88,11 @@ class BatchNorm(nn.Module):
     ones: running <- 0.9 running + 0.1 batch. The running variance is the biased one (divided by n),
     as in Flax; PyTorch's is n / (n - 1) times that.
 
-    In training, normalisation and `then` are recomputed in the backward pass, from z and the statistics. So z
-    and the result are kept, and neither the normalised values nor the derivative of a smooth
-    activation, which would take a whole array where ReLU takes a mask: a training step of ResNet-18
-    keeps the same 228 MB (width 1/4, batch 128) for every activation, where it would keep 289.
+    In training, normalisation and `then` are recomputed in the backward pass, from z and the
+    statistics. So z and the result are kept, and neither the normalised values nor the derivative
+    of a smooth activation, which would take a whole array where ReLU takes a mask: a training step
+    of ResNet-18 keeps the same 228 MB (width 1/4, batch 128) for every activation, where it would
+    keep 289.
     """
 
     settings: Settings
@@ -112,14 +113,13 @@ class BatchNorm(nn.Module):
             for running, batch in zip((mean, var), statistics, strict=True):
                 running.value = MOMENTUM * running.value + (1 - MOMENTUM) * batch
 
+        @jax.checkpoint
         def normalise(z: Array, mean: Array, var: Array, scale: Array, bias: Array) -> Array:
             factor = scale * lax.rsqrt(var + EPSILON)
             y = ((z - mean) * factor + bias).astype(z.dtype)
             return y if then is None else then(y)
 
-        # Attacks and Hessians, in inference mode, need less memory than training: nothing is
-        # recomputed there.
-        return (jax.checkpoint(normalise) if train else normalise)(z, *statistics, scale, bias)
+        return normalise(z, *statistics, scale, bias)
 
 
 def batch_statistics(

@@ -1,5 +1,11 @@
 """Checkpoints by Orbax: written aside and renamed, while training goes on."""
 
+import contextlib
+import gc
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,11 +58,33 @@ class Checkpoints:
         if step is None:
             raise InputError(f"there is no checkpoint in {self._directory}.")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(target))
-        # Orbax and TensorStore raise many kinds for a damaged file; each means the same here.
-        except Exception as error:
-            raise InputError(
-                f"the checkpoint of step {step} in {self._directory} cannot be read "
-                f"({type(error).__name__}); remove that step's folder to go back to the one before."
-            ) from error
+        with _silent_failure():
+            try:
+                return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+            # Orbax and TensorStore raise many kinds for a damaged file; each means the same here.
+            except Exception as error:
+                kind = type(error).__name__
+        raise InputError(
+            f"the checkpoint of step {step} in {self._directory} cannot be read as this network's "
+            f"({kind}): it is damaged or another network's; remove that step's folder to go back "
+            "to the one before."
+        )
+
+
+@contextlib.contextmanager
+def _silent_failure() -> Iterator[None]:
+    """Keep quiet what Orbax leaves behind when a restore fails.
+
+    Its other reads fail on their own, in coroutines that nobody awaits; the garbage collector
+    would print each of them after our one sentence.
+    """
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    logging.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        logging.disable(logging.NOTSET)
