@@ -78,6 +78,8 @@ class Recipe(NamedTuple):
       epochs: number of passes over the data.
       learning_rate: its peak.
       schedule: a name in `schedules.SCHEDULES`.
+      decay_epochs: where the step schedule divides the learning rate by 10; those after `epochs`
+        belong to longer runs. A run of other length scales them.
       weight_decay: added to the gradient.
       attack_steps: steps of the inner maximisation.
       step_size: of the inner maximisation under Linf at epsilon 8/255.
@@ -86,6 +88,12 @@ class Recipe(NamedTuple):
     epochs: int
     learning_rate: float
     schedule: str
+    decay_epochs: tuple[int, ...]
     weight_decay: float
     attack_steps: int
     step_size: float
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """`decay_epochs` as shares of the run."""
+        return tuple(epoch / self.epochs for epoch in self.decay_epochs)

@@ -13,6 +13,7 @@ RECIPE = Recipe(
     epochs=110,
     learning_rate=0.1,
     schedule="step",
+    decay_epochs=(100, 105),
     weight_decay=5e-4,
     attack_steps=10,
     step_size=2 / 255,

@@ -16,6 +16,7 @@ RECIPE = Recipe(
     epochs=76,
     learning_rate=0.1,
     schedule="step",
+    decay_epochs=(75, 90, 100),
     weight_decay=2e-4,
     attack_steps=10,
     step_size=0.007,

@@ -63,13 +63,13 @@ def make_trainer(
     )
     precision = jnp.promote_types(config.dtype, jnp.float32)
     total = num_steps(config, dataset)
-    method, _ = method_named(config.method)
+    method, recipe = method_named(config.method)
     optimizer = sgd(config.weight_decay or 0.0)
     step = make_step(
         model.apply,
         method,
         optimizer,
-        schedule_named(str(config.schedule), total),
+        schedule_named(str(config.schedule), total, recipe.decays),
         augmentation_named(str(config.augmentation)),
         norm=config.norm,
         attack_steps=config.attack_steps or 0,

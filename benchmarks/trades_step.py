@@ -1,0 +1,377 @@
+"""One TRADES-10 step of ResNet-18 against the same step written plainly in PyTorch.
+
+    python benchmarks/trades_step.py                                          # needs [bench]
+    python benchmarks/trades_step.py --activation rct-af:beta=1,curvature=7 --batch 128
+
+A step is the inner maximisation (10 steps from x + 0.001 N(0, 1), BatchNorm in inference mode),
+the TRADES loss with weight 6 (BatchNorm in training mode), and SGD with momentum and weight decay.
+Both start from the same weights on the same batch with the same noise, and the losses of the first
+step must agree within 1e-3 before anything is timed. Eager PyTorch has as many threads as there are
+cores. On a GPU there is also bfloat16 against `torch.compile` with autocast and channels-last
+memory, and each contender's share of the card's own rate in a large matrix product of its type.
+
+On two CPU cores it takes about 4 minutes with the default batch of 32. Expect ours to be faster.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+# Two frameworks share the card: neither may take all of its memory beforehand.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import harness
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from rctaf_jax.activations import Activation, parse_activation
+from rctaf_jax.models import Model, create, to_torch
+from rctaf_jax.training import augmentation, trades
+from rctaf_jax.training.method import Budget, Images, Labels, Method, Predict
+from rctaf_jax.training.schedules import schedule_named
+from rctaf_jax.training.state import MOMENTUM, initial_state, sgd
+from rctaf_jax.training.step import Batch, Settings, make_step
+
+EPSILON, STEP_SIZE, ATTACK_STEPS, WEIGHT = 8 / 255, 0.007, 10, 6.0
+LEARNING_RATE, WEIGHT_DECAY = 0.1, 2e-4
+TOLERANCE = 1e-3
+FORWARD_PASSES = (1 + 2 * ATTACK_STEPS) + 2 * 3
+"""Of one step, a backward pass to the images or to the weights counted as one: the clean logits, 10
+passes there and back to the images, and two passes of the loss there, back, and to the weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Seconds per TRADES-10 step, ours and PyTorch's."""
+
+    activation: str = "relu"
+    """relu, or rct-af with beta=1 (x sigmoid(alpha x))."""
+    width: float = 1.0
+    """Of the ResNet-18."""
+    batch: int = 32
+    """Images per step; 128 is the recipe's."""
+    rounds: int = 7
+    """Rounds of timing."""
+
+
+class Problem:
+    """What both sides are given: weights, a batch, the noise that the attack starts with."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        rng = np.random.default_rng(0)
+        shape = (benchmark.batch, 32, 32, 3)
+        self.activation: Activation = parse_activation(benchmark.activation)
+        self.width = benchmark.width
+        self.images = rng.integers(0, 256, shape, np.uint8)
+        self.labels = rng.integers(0, 10, benchmark.batch, np.int32)
+        self.noise = (trades.START_DEVIATION * rng.standard_normal(shape)).astype(np.float32)
+        self.variables = self.model().init(jax.random.key(0), shape[1:])
+
+    def model(self, dtype: Any = jnp.float32) -> Model:
+        """The network."""
+        return create(
+            "resnet18", num_classes=10, activation=self.activation, width=self.width, dtype=dtype
+        )
+
+
+Step = Callable[[], float]
+"""Takes one step and returns its loss."""
+
+
+def our_step(problem: Problem, dtype: Any) -> Step:
+    """The package's training step, with the noise given instead of drawn."""
+
+    def perturb(
+        keys: Any, predict: Predict, images: Images, labels: Labels, budget: Budget
+    ) -> Images:
+        start = images + jnp.asarray(problem.noise, images.dtype)
+        return trades.ascend_divergence(predict, images, start, budget)
+
+    optimizer = sgd(WEIGHT_DECAY)
+    step = make_step(
+        problem.model(dtype).apply,
+        Method("trades", perturb, trades.make_loss(WEIGHT)),
+        optimizer,
+        schedule_named("constant", 1),
+        augmentation.none,
+        norm="Linf",
+        attack_steps=ATTACK_STEPS,
+    )
+    program = jax.jit(step, donate_argnums=0)
+    variables = jax.tree.map(jnp.copy, problem.variables)
+    state = initial_state(variables, optimizer, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(0), len(problem.labels))
+    batch = Batch(jnp.asarray(problem.images), jnp.asarray(problem.labels), keys)
+    settings = Settings(*map(jnp.float32, (EPSILON, STEP_SIZE, LEARNING_RATE)))
+
+    def advance() -> float:
+        nonlocal state
+        state, metrics = program(state, batch, settings)
+        jax.block_until_ready(state)
+        return float(metrics.loss)
+
+    return advance
+
+
+def import_torch() -> Any:
+    """PyTorch, which the package itself never needs."""
+    try:
+        import torch
+    except ImportError:
+        raise SystemExit(
+            "This benchmark compares with PyTorch, which is not installed: "
+            "pip install 'rctaf-jax[bench]'."
+        ) from None
+    return torch
+
+
+def torch_activation(torch: Any, activation: Activation) -> Callable[[Any], Any]:
+    """The activation as one would write it in PyTorch."""
+    if activation.name == "relu":
+        return torch.relu
+    if activation.beta == 1:
+        return lambda x: x * torch.sigmoid(activation.alpha * x)
+    raise SystemExit(f"activation is {activation.text}; it must be relu or rct-af with beta=1.")
+
+
+def torch_resnet18(torch: Any, activation: Callable[[Any], Any], width: float) -> Any:
+    """The CIFAR ResNet-18 under the names of the reference implementations."""
+    nn = torch.nn
+
+    class Block(nn.Module):
+        def __init__(self, channels: int, features: int, stride: int) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(channels, features, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(features)
+            self.conv2 = nn.Conv2d(features, features, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(features)
+            self.shortcut = nn.Sequential()
+            if stride != 1 or channels != features:
+                projection = nn.Conv2d(channels, features, 1, stride, bias=False)
+                self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(features))
+
+        def forward(self, x: Any) -> Any:
+            y = activation(self.bn1(self.conv1(x)))
+            return activation(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            stem, *_ = channels = [round(c * width) for c in (64, 128, 256, 512)]
+            self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(stem)
+            before = [stem, *channels]
+            for i, features in enumerate(channels):
+                first = Block(before[i], features, 1 if i == 0 else 2)
+                setattr(self, f"layer{i + 1}", nn.Sequential(first, Block(features, features, 1)))
+            self.linear = nn.Linear(channels[-1], 10)
+
+        def forward(self, x: Any) -> Any:
+            x = activation(self.bn1(self.conv1(x)))
+            for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+                x = layer(x)
+            return self.linear(x.mean((2, 3)))
+
+    return Network()
+
+
+def torch_step(torch: Any, problem: Problem, device: str, *, compiled: bool = False) -> Step:
+    """The same step in PyTorch: eager in float32, or compiled in bfloat16 with channels last."""
+    functional = torch.nn.functional
+    layout = torch.channels_last if compiled else torch.contiguous_format
+    network = torch_resnet18(torch, torch_activation(torch, problem.activation), problem.width)
+    weights = to_torch("resnet18", problem.variables)
+    weights = {name: torch.tensor(array) for name, array in weights.items()}
+    network.load_state_dict(weights, strict=False)
+    network = network.to(device, memory_format=layout)
+    predict = torch.compile(network) if compiled else network
+
+    def tensor(array: np.ndarray) -> Any:
+        moved = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+        return moved.to(device, memory_format=layout)
+
+    images = tensor((problem.images / 255).astype(np.float32))
+    noise, labels = tensor(problem.noise), torch.from_numpy(problem.labels).long().to(device)
+    optimizer = torch.optim.SGD(
+        network.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+    )
+
+    def logits(x: Any) -> Any:
+        with torch.autocast(device, torch.bfloat16, enabled=compiled):
+            return predict(x).float()
+
+    def divergence(clean: Any, adversarial: Any, reduction: str) -> Any:
+        log_q, log_p = adversarial.log_softmax(1), clean.log_softmax(1)
+        return functional.kl_div(log_q, log_p, reduction=reduction, log_target=True)
+
+    def perturb() -> Any:
+        network.eval()
+        with torch.no_grad():
+            clean = logits(images)
+        adversarial = images + noise
+        for _ in range(ATTACK_STEPS):
+            adversarial.requires_grad_()
+            loss = divergence(clean, logits(adversarial), "sum")
+            (gradient,) = torch.autograd.grad(loss, adversarial)
+            adversarial = adversarial.detach() + STEP_SIZE * gradient.sign()
+            adversarial = torch.clamp(adversarial, images - EPSILON, images + EPSILON).clamp(0, 1)
+        return adversarial
+
+    def advance() -> float:
+        adversarial = perturb()
+        network.train()
+        clean = logits(images)
+        robust = divergence(clean, logits(adversarial), "batchmean")
+        loss = functional.cross_entropy(clean, labels) + WEIGHT * robust
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return float(loss)
+
+    return advance
+
+
+def main(benchmark: Benchmark) -> None:
+    torch, console = import_torch(), Console()
+    torch.set_num_threads(os.cpu_count() or 1)
+    on_gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
+    result = harness.start(**dataclasses.asdict(benchmark))
+    result["environment"]["versions"]["torch"] = torch.__version__
+    result["torch_threads"] = torch.get_num_threads()
+    problem = Problem(benchmark)
+    result["first_loss"] = check_losses(torch, problem, on_gpu)
+    console.print(f"loss of the first step: {result['first_loss']}")
+    contenders = make_contenders(torch, problem, on_gpu)
+    seconds = harness.interleaved(contenders, benchmark.rounds)
+    result["contenders"] = describe(problem, seconds)
+    result["speedup"] = speedups(seconds)
+    show(result, console)
+    harness.save("trades_step", result, console)
+
+
+def check_losses(torch: Any, problem: Problem, on_gpu: bool) -> dict[str, float]:
+    """The losses of one float32 step; stops the benchmark if they differ.
+
+    A GPU rounds to TensorFloat-32 by default, which the signs of small gradients do not survive;
+    the check does without.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    with jax.default_matmul_precision("highest"):
+        ours = our_step(problem, jnp.float32)()
+    theirs = torch_step(torch, problem, "cuda" if on_gpu else "cpu")()
+    torch.backends.cudnn.allow_tf32 = True
+    difference = abs(ours - theirs) / abs(theirs)
+    if not difference < TOLERANCE:
+        raise SystemExit(f"the losses differ by {difference:.1e}: ours {ours}, PyTorch's {theirs}.")
+    return {"ours": ours, "torch": theirs, "relative_difference": difference}
+
+
+def make_contenders(torch: Any, problem: Problem, on_gpu: bool) -> dict[str, Step]:
+    """Ours and PyTorch's, pair by pair."""
+    if not on_gpu:
+        return {
+            "ours, float32": our_step(problem, jnp.float32),
+            "torch eager, float32": torch_step(torch, problem, "cpu"),
+        }
+    torch.backends.cuda.matmul.allow_tf32 = True
+    return {
+        "ours, float32": our_step(problem, jnp.float32),
+        "torch eager, float32": torch_step(torch, problem, "cuda"),
+        "ours, bfloat16": our_step(problem, jnp.bfloat16),
+        "torch compiled, bfloat16": torch_step(torch, problem, "cuda", compiled=True),
+    }
+
+
+def describe(problem: Problem, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Seconds, and arithmetic as a share of what the device does in one large matrix product."""
+    operations = step_operations(problem)
+    rates = {name: matmul_rate(name) for name in ("float32", "bfloat16")}
+    rows = {}
+    for name, times in seconds.items():
+        median, dtype = harness.spread(times).median, name.split(", ")[1]
+        rows[name] = {
+            "seconds": harness.spread(times)._asdict(),
+            "images_per_second": len(problem.labels) / median,
+            "gflops_per_second": operations / median / 1e9,
+            "matmul_gflops_per_second": rates[dtype] / 1e9,
+            "share_of_matmul": operations / median / rates[dtype],
+            "all_seconds": times,
+        }
+    return rows
+
+
+def step_operations(problem: Problem) -> float:
+    """Multiplications and additions of the convolutions and the dense layer of one step."""
+    apply = problem.model().apply
+    images = jax.ShapeDtypeStruct(problem.images.shape, jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda x: apply(problem.variables, x)[0])(images)
+    return FORWARD_PASSES * sum(map(product_operations, jaxpr.eqns))
+
+
+def product_operations(equation: Any) -> float:
+    """Of one matrix product or convolution, including those inside; 0 for anything else."""
+    inner = [value for value in equation.params.values() if hasattr(value, "eqns")]
+    inner += [v.jaxpr for v in equation.params.values() if hasattr(v, "jaxpr")]
+    if inner:
+        return sum(product_operations(e) for jaxpr in inner for e in jaxpr.eqns)
+    if equation.primitive.name not in ("dot_general", "conv_general_dilated"):
+        return 0.0
+    result, kernel = equation.outvars[0].aval, equation.invars[1].aval
+    return 2.0 * result.size * kernel.size / kernel.shape[-1]
+
+
+def matmul_rate(dtype: str) -> float:
+    """Operations per second of a large matrix product, the median of 10."""
+    size = 8192 if jax.default_backend() == "gpu" else 2048
+    matrix = jnp.ones((size, size), dtype)
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / harness.spread(seconds).median
+
+
+def speedups(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """PyTorch's time over ours, for each pair."""
+    names = list(seconds)
+    pairs = zip(names[::2], names[1::2], strict=True)
+    return {
+        f"{torch} / {ours}": harness.ratio(seconds, torch, ours)._asdict() for ours, torch in pairs
+    }
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    table = Table(title="One TRADES-10 step of ResNet-18")
+    table.add_column("contender", no_wrap=True)
+    for column in ("s", "quartiles", "images/s", "GFLOP/s", "of a matmul"):
+        table.add_column(column, justify="right")
+    for name, row in result["contenders"].items():
+        seconds = row["seconds"]
+        table.add_row(
+            name,
+            f"{seconds['median']:.3f}",
+            f"{seconds['low']:.3f}-{seconds['high']:.3f}",
+            f"{row['images_per_second']:.1f}",
+            f"{row['gflops_per_second']:.0f}",
+            f"{row['share_of_matmul']:.0%}",
+        )
+    console.print(table)
+    for name, speedup in result["speedup"].items():
+        verdict = "met" if speedup["median"] > 1 else "NOT met"
+        low, high = speedup["low"], speedup["high"]
+        console.print(f"{name} = {speedup['median']:.2f} ({low:.2f} to {high:.2f}); over 1: {verdict}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark, description=__doc__))

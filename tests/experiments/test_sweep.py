@@ -1,0 +1,220 @@
+"""A whole sweep, as small as it can be: an MLP on a few digits."""
+
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepConfig, TrainConfig
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.expand import by_family, expand, groups_of
+from rctaf_jax.experiments.progress import SweepProgress
+from rctaf_jax.experiments.report import write_report
+from rctaf_jax.experiments.results import load_results
+from rctaf_jax.experiments.sweep import resolve_sweep, run_sweep
+
+SMALL = SweepConfig(
+    data=DataConfig(num_train=64, num_test=40),
+    train=TrainConfig(model="mlp-1x8", epsilon=0.1, attack_steps=1, epochs=3, batch_size=16),
+    evaluation=EvaluationConfig(pgd_steps=2, evaluation_batch=40),
+    hessian=HessianConfig(probes=4, hessian_batch=64),
+    betas=(1,),
+    curvatures=(1.0, 7.0),
+    seeds=(0, 1),
+)
+COMMAND = "rctaf sweep --small"
+
+
+def sweep(config: SweepConfig, folder: Path) -> str:
+    output = io.StringIO()
+    config, dataset = resolve_sweep(config)
+    with SweepProgress(Console(file=output, width=100)) as progress:
+        run_sweep(config, dataset, folder, COMMAND, progress)
+    return output.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "results"
+    sweep(SMALL, folder)
+    return folder
+
+
+def rows_of(folder: Path) -> dict[str, dict]:
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in sorted(folder.glob("members/*/row.json"))
+    }
+
+
+def without_times(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name != "seconds"}
+
+
+def test_every_member_has_its_row_its_outcomes_and_its_weights(folder):
+    rows = rows_of(folder)
+    assert set(rows) == {entry.id for entry in expand(SMALL)}
+    assert len(rows) == 6
+    for name, row in rows.items():
+        member = folder / "members" / name
+        assert row["status"] == "done"
+        with np.load(member / "outcomes.npz") as outcomes:
+            assert outcomes["robust"].sum() == row["robust_correct"]
+            assert outcomes["clean_correct"].sum() == row["clean_correct"]
+            assert (outcomes["clean_correct"] >= outcomes["robust"]).all()
+        assert row["num_test"] == 40
+        assert row["hessian"]["num_parameters"] == 64 * 8 + 8 + 8 * 10 + 10
+        assert len(row["hessian"]["layers"]) == 4
+        assert any((member / "checkpoints").iterdir())
+    assert not (folder / "unfinished").exists()
+    assert rows["relu-seed0"]["max_curvature"] == "inf"
+    assert rows["rct-af-beta1-curvature7-seed1"]["alpha"] == 14.0
+
+
+def test_members_differ_by_seed_and_curvature(folder):
+    hessians = {row["hessian"]["mean_square"] for row in rows_of(folder).values()}
+    assert len(hessians) == 6
+
+
+def test_the_folder_says_where_it_comes_from(folder):
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["command"] == COMMAND
+    assert environment["versions"]["jax"] == jax.__version__
+    data = json.loads((folder / "data.json").read_text())
+    assert (data["num_train"], data["num_test"]) == (64, 40)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["train"]["learning_rate"] == 0.1
+    assert None not in config["train"].values()
+
+
+def test_the_report_is_complete(folder):
+    results = load_results(folder)
+    assert (len(results.rows), results.num_expected, list(results.missing)) == (6, 6, [])
+    report = write_report(folder).read_text()
+    assert "6 of 6 members" in report
+    assert COMMAND in report
+
+
+def test_started_again_it_does_nothing(folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("row.json")}
+    assert "6 of 6 members are done already" in sweep(SMALL, folder)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("row.json")}
+
+
+def test_only_what_is_missing_is_done_and_comes_out_the_same(folder, tmp_path):
+    copy = tmp_path / "results"
+    shutil.copytree(folder, copy)
+    lost = "rct-af-beta1-curvature7-seed0"
+    shutil.rmtree(copy / "members" / lost)
+    kept = {p: p.stat().st_mtime_ns for p in copy.rglob("row.json")}
+    output = sweep(SMALL, copy)
+    assert "5 of 6 members are done already" in output
+    assert lost in output
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    again, first = rows_of(copy)[lost], rows_of(folder)[lost]
+    assert without_times(again) == without_times(first)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": dataclasses.replace(SMALL.train, epsilon=0.2)},
+        {"seeds": (0, 1, 2)},
+        {"data": DataConfig(num_train=64, num_test=30)},
+    ],
+)
+def test_the_folder_of_another_configuration_is_refused(folder, change):
+    with pytest.raises(InputError, match=r"says .* choose another --output"):
+        sweep(dataclasses.replace(SMALL, **change), folder)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("important")
+    with pytest.raises(InputError, match="is in the way and no results folder"):
+        sweep(SMALL, tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "important"
+
+
+def test_a_diverged_member_is_a_row_of_its_own(tmp_path):
+    config = dataclasses.replace(
+        SMALL,
+        train=dataclasses.replace(SMALL.train, learning_rate=1e30),
+        curvatures=(7.0,),
+        baselines=(),
+        seeds=(0,),
+    )
+    output = sweep(config, tmp_path / "results")
+    (row,) = rows_of(tmp_path / "results").values()
+    assert row["status"] == "diverged"
+    assert "not finite at step" in row["message"]
+    assert row["message"] in output
+    assert row["hessian"] is None
+    assert "diverged" in write_report(tmp_path / "results").read_text()
+
+
+def test_one_compilation_for_all_members_of_a_family(tmp_path):
+    """Alphas and seeds are data: 6 members compile what 1 does."""
+    counts = []
+    for curvatures, seeds in (((3.0,), (0,)), ((2.0, 5.0, 9.0), (1, 2))):
+        # A width of its own, so that nothing is compiled yet.
+        model = f"mlp-1x{11 + len(seeds)}"
+        config = dataclasses.replace(
+            SMALL,
+            train=dataclasses.replace(SMALL.train, model=model),
+            curvatures=curvatures,
+            seeds=seeds,
+            baselines=(),
+        )
+        with count_compilations() as compilations:
+            sweep(config, tmp_path / model)
+        counts.append(compilations())
+    assert counts[0] == counts[1] > 0
+
+
+class count_compilations:  # noqa: N801
+    """Counts what XLA compiles, or takes from the persistent cache."""
+
+    def __enter__(self):
+        self.count, self.is_active = 0, True
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+        return lambda: self.count
+
+    def _listen(self, event: str, duration: float, **_: object) -> None:
+        self.count += self.is_active and event == "/jax/core/compile/backend_compile_duration"
+
+    def __exit__(self, *_: object) -> None:
+        self.is_active = False
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"curvatures": (-1.0,)}, "curvature"),
+        ({"betas": (-1,)}, "beta"),
+        ({"baselines": ("sine",)}, "sine"),
+        ({"seeds": ()}, "the sweep is empty"),
+        ({"seeds": (0, 0)}, "names .* twice"),
+        ({"hessian": HessianConfig(probes=1)}, "probes must be 2 or more"),
+        ({"hessian": HessianConfig(hessian_examples=65)}, "hessian-examples must be 1 to 64"),
+        ({"evaluation": EvaluationConfig(pgd_steps=0)}, "pgd-steps must be a positive number"),
+        ({"data": DataConfig(num_train=0)}, "0"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_any_work(change, message):
+    with pytest.raises(InputError, match=message):
+        resolve_sweep(dataclasses.replace(SMALL, **change))
+
+
+def test_families_and_groups():
+    config = dataclasses.replace(SMALL, betas=(0, 2))
+    families = by_family(expand(config))
+    assert [len(family) for family in families] == [4, 4, 2]
+    groups = list(groups_of(families[0], 3))
+    assert [len(group) for group in groups] == [3, 1]
+    assert sum(groups, []) == families[0]
