@@ -153,14 +153,15 @@ def measure_time(benchmark: Benchmark, console: Console) -> dict[str, Any]:
     for activation in benchmark.activations:
         contenders[activation] = make_contender(*compile_step(activation, width, batch))
         console.print(f"{activation}: ready to be timed")
-    seconds = harness.interleaved(contenders, benchmark.rounds)
+    times = harness.interleaved(contenders, benchmark.rounds)
     rows = {
         name: {
-            "seconds": harness.spread(seconds[name])._asdict(),
-            "ratio": harness.ratio(seconds, name, REFERENCE)._asdict(),
-            "all_seconds": seconds[name],
+            "seconds": harness.spread(own.wall)._asdict(),
+            "ratio": harness.ratio(own.wall, times[REFERENCE].wall)._asdict(),
+            "cpu_ratio": harness.ratio(own.cpu, times[REFERENCE].cpu)._asdict(),
+            "all": own._asdict(),
         }
-        for name in contenders
+        for name, own in times.items()
     }
     return {"width": width, "batch": batch, "activations": rows}
 

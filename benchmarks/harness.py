@@ -23,6 +23,18 @@ RESULTS = Path(__file__).parent.parent / "results" / "benchmarks"
 Contender = Callable[[], object]
 
 
+class Times(NamedTuple):
+    """Seconds of one contender, a round each.
+
+    Attributes:
+        wall: on the clock.
+        cpu: of the process, over its cores; what waits for a busy machine does not count.
+    """
+
+    wall: list[float]
+    cpu: list[float]
+
+
 class Spread(NamedTuple):
     """Median and quartiles over the rounds."""
 
@@ -31,20 +43,21 @@ class Spread(NamedTuple):
     high: float
 
 
-def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, after one call of each that is not counted.
+def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Times]:
+    """Times of each contender in each round, after one call of each that is not counted.
 
     A contender returns only when its work is done.
     """
     for contender in contenders.values():
         contender()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    times = {name: Times([], []) for name in contenders}
     for number in range(rounds):
         for name in list(contenders)[:: 1 if number % 2 == 0 else -1]:
-            started = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             contenders[name]()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
+            times[name].wall.append(time.perf_counter() - wall)
+            times[name].cpu.append(time.process_time() - cpu)
+    return times
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -60,9 +73,9 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median, low, high)
 
 
-def ratio(seconds: Mapping[str, Sequence[float]], name: str, reference: str) -> Spread:
-    """Time of `name` over that of `reference`, round by round."""
-    return spread([a / b for a, b in zip(seconds[name], seconds[reference], strict=True)])
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
+    """Spread of one contender's time over another's, round by round."""
+    return spread([a / b for a, b in zip(numerator, denominator, strict=True)])
 
 
 def start(**configuration: Any) -> dict[str, Any]:

@@ -7,8 +7,13 @@ A step is the inner maximisation (10 steps from x + 0.001 N(0, 1), BatchNorm in 
 the TRADES loss with weight 6 (BatchNorm in training mode), and SGD with momentum and weight decay.
 Both start from the same weights on the same batch with the same noise, and the losses of the first
 step must agree within 1e-3 before anything is timed. Eager PyTorch has as many threads as there are
-cores. On a GPU there is also bfloat16 against `torch.compile` with autocast and channels-last
-memory, and each contender's share of the card's own rate in a large matrix product of its type.
+cores. float32 is float32, not TensorFloat-32; on a GPU there is also bfloat16 against
+`torch.compile` with autocast and channels-last memory. Beside the times stands each contender's
+share of the device's own rate in a large matrix product of its type.
+
+PyTorch's threads wait for each other in a spin, so that on a CPU with other work it loses several
+times its speed, and a comparison on all cores is then about scheduling. `--cores 1` has both share
+one core, where there is nothing to wait for. The CPU seconds of both are recorded as well.
 
 On two CPU cores it takes about 4 minutes with the default batch of 32. Expect ours to be faster.
 """
@@ -58,6 +63,8 @@ class Benchmark:
     """Images per step; 128 is the recipe's."""
     rounds: int = 7
     """Rounds of timing."""
+    cores: int | None = None
+    """CPU cores that both may use; all when left out."""
 
 
 class Problem:
@@ -234,76 +241,80 @@ def torch_step(torch: Any, problem: Problem, device: str, *, compiled: bool = Fa
         optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
-        return float(loss)
+        return float(loss.detach())
 
     return advance
 
 
 def main(benchmark: Benchmark) -> None:
+    num_cores = restrict_to(benchmark.cores)
     torch, console = import_torch(), Console()
-    torch.set_num_threads(os.cpu_count() or 1)
-    on_gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
+    torch.set_num_threads(num_cores)
+    torch.backends.cudnn.allow_tf32 = False
+    jax.config.update("jax_default_matmul_precision", "highest")
     result = harness.start(**dataclasses.asdict(benchmark))
     result["environment"]["versions"]["torch"] = torch.__version__
     result["torch_threads"] = torch.get_num_threads()
     problem = Problem(benchmark)
-    result["first_loss"] = check_losses(torch, problem, on_gpu)
-    console.print(f"loss of the first step: {result['first_loss']}")
+    on_gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
     contenders = make_contenders(torch, problem, on_gpu)
-    seconds = harness.interleaved(contenders, benchmark.rounds)
-    result["contenders"] = describe(problem, seconds)
-    result["speedup"] = speedups(seconds)
+    result["first_loss"] = first_losses(contenders)
+    console.print(f"loss of the first step: {result['first_loss']}")
+    times = harness.interleaved(contenders, benchmark.rounds)
+    result["contenders"] = describe(problem, times)
+    result["speedup"] = speedups(times)
     show(result, console)
-    harness.save("trades_step", result, console)
+    suffix = "" if benchmark.cores is None else f"-{benchmark.cores}-core"
+    harness.save("trades_step" + suffix, result, console)
 
 
-def check_losses(torch: Any, problem: Problem, on_gpu: bool) -> dict[str, float]:
-    """The losses of one float32 step; stops the benchmark if they differ.
+def restrict_to(cores: int | None) -> int:
+    """Keep this process, whose threads are yet to start, on some cores; returns how many."""
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
+    os.sched_setaffinity(0, allowed)
+    return len(allowed)
 
-    A GPU rounds to TensorFloat-32 by default, which the signs of small gradients do not survive;
-    the check does without.
-    """
-    torch.backends.cudnn.allow_tf32 = False
-    with jax.default_matmul_precision("highest"):
-        ours = our_step(problem, jnp.float32)()
-    theirs = torch_step(torch, problem, "cuda" if on_gpu else "cpu")()
-    torch.backends.cudnn.allow_tf32 = True
+
+def first_losses(contenders: dict[str, Step]) -> dict[str, float]:
+    """The losses of the first step; stops the benchmark if those of float32 differ."""
+    losses = {name: step() for name, step in contenders.items()}
+    ours, theirs, *_ = losses.values()
     difference = abs(ours - theirs) / abs(theirs)
     if not difference < TOLERANCE:
-        raise SystemExit(f"the losses differ by {difference:.1e}: ours {ours}, PyTorch's {theirs}.")
-    return {"ours": ours, "torch": theirs, "relative_difference": difference}
+        raise SystemExit(f"the first losses differ by {difference:.1e} in float32: {losses}.")
+    return {**losses, "relative_difference": difference}
 
 
 def make_contenders(torch: Any, problem: Problem, on_gpu: bool) -> dict[str, Step]:
-    """Ours and PyTorch's, pair by pair."""
-    if not on_gpu:
-        return {
-            "ours, float32": our_step(problem, jnp.float32),
-            "torch eager, float32": torch_step(torch, problem, "cpu"),
-        }
-    torch.backends.cuda.matmul.allow_tf32 = True
-    return {
+    """Ours and PyTorch's, pair by pair, float32 first."""
+    contenders = {
         "ours, float32": our_step(problem, jnp.float32),
-        "torch eager, float32": torch_step(torch, problem, "cuda"),
+        "torch eager, float32": torch_step(torch, problem, "cuda" if on_gpu else "cpu"),
+    }
+    if not on_gpu:
+        return contenders
+    return contenders | {
         "ours, bfloat16": our_step(problem, jnp.bfloat16),
         "torch compiled, bfloat16": torch_step(torch, problem, "cuda", compiled=True),
     }
 
 
-def describe(problem: Problem, seconds: dict[str, list[float]]) -> dict[str, Any]:
+def describe(problem: Problem, times: dict[str, harness.Times]) -> dict[str, Any]:
     """Seconds, and arithmetic as a share of what the device does in one large matrix product."""
     operations = step_operations(problem)
-    rates = {name: matmul_rate(name) for name in ("float32", "bfloat16")}
+    names = {name: name.split(", ")[1] for name in times}
+    rates = {dtype: matmul_rate(dtype) for dtype in set(names.values())}
     rows = {}
-    for name, times in seconds.items():
-        median, dtype = harness.spread(times).median, name.split(", ")[1]
+    for name, own in times.items():
+        median, rate = harness.spread(own.wall).median, rates[names[name]]
         rows[name] = {
-            "seconds": harness.spread(times)._asdict(),
+            "seconds": harness.spread(own.wall)._asdict(),
+            "cpu_seconds": harness.spread(own.cpu)._asdict(),
             "images_per_second": len(problem.labels) / median,
             "gflops_per_second": operations / median / 1e9,
-            "matmul_gflops_per_second": rates[dtype] / 1e9,
-            "share_of_matmul": operations / median / rates[dtype],
-            "all_seconds": times,
+            "matmul_gflops_per_second": rate / 1e9,
+            "share_of_matmul": operations / median / rate,
+            "all": own._asdict(),
         }
     return rows
 
@@ -342,35 +353,41 @@ def matmul_rate(dtype: str) -> float:
     return 2 * size**3 / harness.spread(seconds).median
 
 
-def speedups(seconds: dict[str, list[float]]) -> dict[str, Any]:
+def speedups(times: dict[str, harness.Times]) -> dict[str, Any]:
     """PyTorch's time over ours, for each pair."""
-    names = list(seconds)
-    pairs = zip(names[::2], names[1::2], strict=True)
+    names = list(times)
     return {
-        f"{torch} / {ours}": harness.ratio(seconds, torch, ours)._asdict() for ours, torch in pairs
+        f"{torch} / {ours}": {
+            "wall": harness.ratio(times[torch].wall, times[ours].wall)._asdict(),
+            "cpu": harness.ratio(times[torch].cpu, times[ours].cpu)._asdict(),
+        }
+        for ours, torch in zip(names[::2], names[1::2], strict=True)
     }
 
 
 def show(result: dict[str, Any], console: Console) -> None:
     table = Table(title="One TRADES-10 step of ResNet-18")
     table.add_column("contender", no_wrap=True)
-    for column in ("s", "quartiles", "images/s", "GFLOP/s", "of a matmul"):
+    for column in ("s", "quartiles", "CPU s", "images/s", "GFLOP/s", "of matmul"):
         table.add_column(column, justify="right")
     for name, row in result["contenders"].items():
         seconds = row["seconds"]
         table.add_row(
             name,
             f"{seconds['median']:.3f}",
-            f"{seconds['low']:.3f}-{seconds['high']:.3f}",
+            f"{seconds['low']:.2f}-{seconds['high']:.2f}",
+            f"{row['cpu_seconds']['median']:.2f}",
             f"{row['images_per_second']:.1f}",
             f"{row['gflops_per_second']:.0f}",
             f"{row['share_of_matmul']:.0%}",
         )
     console.print(table)
-    for name, speedup in result["speedup"].items():
-        verdict = "met" if speedup["median"] > 1 else "NOT met"
-        low, high = speedup["low"], speedup["high"]
-        console.print(f"{name} = {speedup['median']:.2f} ({low:.2f} to {high:.2f}); over 1: {verdict}")
+    for name, clocks in result["speedup"].items():
+        for clock, speedup in clocks.items():
+            verdict = "met" if speedup["median"] > 1 else "NOT met"
+            low, high = speedup["low"], speedup["high"]
+            numbers = f"{speedup['median']:.2f} ({low:.2f} to {high:.2f})"
+            console.print(f"{name}, {clock} time: {numbers}; over 1: {verdict}")
 
 
 if __name__ == "__main__":

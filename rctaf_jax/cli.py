@@ -28,9 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rctaf_jax.experiments.commands import commands
 
     try:
-        # Help and errors name the program and its subcommands as they are typed.
         command = tyro.cli(commands(words), args=words, prog="rctaf", description=DESCRIPTION)
-        command.run(Console(), shlex.join(["rctaf", *words]))
+        command.run(make_console(), shlex.join(["rctaf", *words]))
     except InputError as error:
         print(f"rctaf: {error}", file=sys.stderr)
         return 2
@@ -38,3 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rctaf: interrupted; give the same command again to go on.", file=sys.stderr)
         return 130
     return 0
+
+
+def make_console() -> Console:
+    """The terminal, or 100 columns where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=100)

@@ -6,7 +6,6 @@ and only resolved configurations are written down.
 
 import dataclasses
 import math
-from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -23,8 +22,9 @@ def parse_number(text: str) -> float:
     >>> parse_number("8/255") == 8 / 255
     True
     """
+    numerator, slash, denominator = text.partition("/")
     try:
-        return float(Fraction(text)) if "/" in text else float(text)
+        return float(numerator) / (float(denominator) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
         raise InputError(f"{text!r} is not a number: give one such as 0.03 or 8/255.") from None
 
@@ -112,7 +112,7 @@ class HessianConfig:
     probes: int = 16
     """Random probes; two at least, more make the interval narrower."""
     hessian_examples: int | None = None
-    """Training images of the loss; all when left out."""
+    """At most so many training images in the loss; all when left out."""
     hessian_batch: int = 512
     """Images per call."""
 

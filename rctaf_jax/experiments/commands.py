@@ -62,7 +62,7 @@ class Sweep:
             f"{len(expand(config))} networks: {train.model} on {dataset.name}, {train.method}, "
             f"{train.norm} epsilon {train.epsilon:.4g}, {num_steps(train, dataset)} steps each, "
             f"on {describe_devices()}.\nData: {dataset.source}\nResults go to {folder}.",
-            highlight=False,
+            highlight=False, markup=False,
         )
         with SweepProgress(console) as progress:
             run_sweep(config, dataset, folder, command, progress)
@@ -73,7 +73,7 @@ def show_report(folder: Path, console: Console) -> None:
     """Write the report, print its table and where it is."""
     report = write_report(folder)
     console.print(summary_table(load_results(folder)))
-    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Train:
             f"{self.train.model} with {config.activation} on {dataset.name}, {self.train.method}, "
             f"{num_steps(config.train, dataset)} steps on {describe_devices()}.\n"
             f"Data: {dataset.source}\nResults go to {folder}.",
-            highlight=False,
+            highlight=False, markup=False,
         )
         train_run(config, dataset, folder, command, console)
         Evaluate(folder, self.evaluation).run(console, command)
@@ -125,10 +125,10 @@ class Evaluate:
 
     def run(self, console: Console, command: str) -> None:
         """Evaluate, print a table."""
-        console.print(f"Evaluating {self.folder} on {describe_devices()}.", highlight=False)
+        console.print(f"Evaluating {self.folder} on {describe_devices()}.", highlight=False, markup=False)
         result = evaluate_run(self.folder, self.evaluation, command)
         console.print(evaluation_table(result))
-        console.print(f"Results: {self.folder / 'evaluation.json'}", highlight=False)
+        console.print(f"Results: {self.folder / 'evaluation.json'}", highlight=False, markup=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,11 +143,11 @@ class Hessian:
         """Estimate, print a table by layer."""
         console.print(
             f"Hessian norm of {self.folder}: {self.hessian.probes} probes on {describe_devices()}.",
-            highlight=False,
+            highlight=False, markup=False,
         )
         result = hessian_run(self.folder, self.hessian, command, console)
         console.print(hessian_table(result))
-        console.print(f"Results: {self.folder / 'hessian.json'}", highlight=False)
+        console.print(f"Results: {self.folder / 'hessian.json'}", highlight=False, markup=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Activations:
             for ending in ("png", "svg"):
                 path = self.output / f"{name}.{ending}"
                 figure.savefig(path)
-                console.print(f"Figure: {path}", highlight=False)
+                console.print(f"Figure: {path}", highlight=False, markup=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Data:
 
     def run(self, console: Console, command: str) -> None:
         """Load, print."""
-        console.print(f"Loading {self.name}.", highlight=False)
+        console.print(f"Loading {self.name}.", highlight=False, markup=False)
         console.print(dataset_table(load(self.name, self.data_dir)))
 
 

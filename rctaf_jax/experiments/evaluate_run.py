@@ -77,8 +77,8 @@ def hessian_run(
     Raises:
       InputError: if the folder, its checkpoint or the configuration is no good.
     """
+    check_hessian(config)
     run = open_run(folder)
-    check_hessian(config, len(run.dataset.train.labels))
     split = hessian_split(config, run.dataset)
     estimate_hessian = make_estimate_hessian(
         config, run.config.train, run.activation, run.dataset.num_classes

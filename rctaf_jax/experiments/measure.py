@@ -53,22 +53,17 @@ def check_evaluation(config: EvaluationConfig) -> None:
     )
 
 
-def check_hessian(config: HessianConfig, num_train: int) -> None:
+def check_hessian(config: HessianConfig) -> None:
     """Refuse a Hessian estimate that cannot run.
 
     Raises:
       InputError: naming the value that cannot be.
     """
-    check_positive(hessian_batch=config.hessian_batch)
+    check_positive(hessian_batch=config.hessian_batch, hessian_examples=config.hessian_examples)
     if config.probes < 2:
         raise InputError(
             f"probes must be 2 or more, since one probe has no standard error; "
             f"received {config.probes}."
-        )
-    if config.hessian_examples is not None and not 1 <= config.hessian_examples <= num_train:
-        raise InputError(
-            f"hessian-examples must be 1 to {num_train}, the number of training images; "
-            f"received {config.hessian_examples}."
         )
 
 
@@ -144,7 +139,9 @@ def make_estimate_hessian(
 
 def hessian_split(config: HessianConfig, dataset: Dataset) -> Split:
     """The training images of the Hessian's loss, the classes balanced."""
-    return subset(dataset, config.hessian_examples, None).train
+    if config.hessian_examples is None:
+        return dataset.train
+    return subset(dataset, min(config.hessian_examples, len(dataset.train.labels)), None).train
 
 
 def finite_or_none(value: float) -> float | None:

@@ -76,7 +76,7 @@ class SweepProgress:
     def member(self, row: dict[str, Any]) -> None:
         """A member is done."""
         self._bars.advance(self._members)
-        self.console.print(describe_row(row), highlight=False)
+        self.console.print(describe_row(row), highlight=False, markup=False)
 
 
 def describe_row(row: dict[str, Any]) -> str:

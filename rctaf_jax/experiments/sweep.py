@@ -72,8 +72,8 @@ def resolve_sweep(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
     """
     expand(config)
     check_evaluation(config.evaluation)
+    check_hessian(config.hessian)
     dataset = load_data(config.data)
-    check_hessian(config.hessian, len(dataset.train.labels))
     return dataclasses.replace(config, train=resolve(config.train, dataset)), dataset
 
 

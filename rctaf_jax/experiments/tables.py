@@ -13,22 +13,22 @@ from rctaf_jax.data import Dataset
 
 from .results import Results
 from .summary import summarise
-from .wording import ALPHA, CURVATURE, accuracy, family_label, norm_width, number
+from .wording import ALPHA, CURVATURE, SIGMA, accuracy_short, family_label, norm_width, number
 
 _PAPER_DIGITS = 2e-3  # the paper prints three decimals
 
 
 def summary_table(results: Results) -> Table:
-    """One line for each activation: means over seeds with 95% intervals; 100 columns wide."""
-    table = _table("activation", ALPHA, CURVATURE, "clean %", "robust %", "Hessian norm", "seeds")
+    """One line for each activation: means over seeds with 95% intervals; 80 columns wide."""
+    table = _table(SIGMA, ALPHA, CURVATURE, "clean %", "robust %", "Hessian norm", "seeds")
     for summary in summarise(results.rows):
         num_tried = summary.num_seeds + summary.num_diverged
         table.add_row(
             Text(family_label(summary.family).removeprefix("RCT-AF ")),
             number(summary.alpha),
             number(summary.max_curvature),
-            accuracy(summary.clean),
-            accuracy(summary.robust),
+            accuracy_short(summary.clean),
+            accuracy_short(summary.robust),
             "unresolved" if summary.num_unresolved else norm_width(summary.hessian),
             f"{summary.num_seeds}/{num_tried}",
         )

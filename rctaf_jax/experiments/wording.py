@@ -69,6 +69,18 @@ def accuracy(estimate: Estimate | None) -> str:
     return f"{percent(estimate.mean)} [{percent(estimate.low)}, {percent(estimate.high)}]"
 
 
+def accuracy_short(estimate: Estimate | None) -> str:
+    """The same in fewer characters: the interval in whole per cent.
+
+    Example:
+      >>> accuracy_short(Estimate(0.621, 0.6, 0.642, ""))
+      '62.1 [60, 64]'
+    """
+    if estimate is None:
+        return number(None)
+    return f"{percent(estimate.mean)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+
+
 def norm(estimate: Estimate | None) -> str:
     """Mean and interval of a Hessian norm, to three significant digits.
 
@@ -84,15 +96,15 @@ def norm(estimate: Estimate | None) -> str:
 
 
 def norm_width(estimate: Estimate | None) -> str:
-    """The same in fewer characters: the mean and half the width of its interval.
+    """The same in fewer characters: the mean, and how far above it the interval reaches.
 
     Example:
       >>> norm_width(Estimate(0.01234, 0.0119, 0.0128, ""))
-      '0.0123 ± 0.00046'
+      '0.0123 ± 4%'
     """
     if estimate is None or math.isnan(estimate.high):
         return norm(estimate)
-    return f"{estimate.mean:.3g} ± {estimate.high - estimate.mean:.2g}"
+    return f"{estimate.mean:.3g} ± {100 * (estimate.high / estimate.mean - 1):.0f}%"
 
 
 def duration(seconds: float) -> str:

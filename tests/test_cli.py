@@ -1,0 +1,185 @@
+"""The command as a user gives it: exit codes, one sentence on stderr, and what is left behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rctaf_jax.cli import main
+
+TINY = (
+    "--model mlp-1x8 --epochs 2 --batch-size 16 --num-train 64 --num-test 40 --attack-steps 1 "
+    "--step-size 0.1 --pgd-steps 2"
+).split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", *TINY, "--epsilon", "25.5/255", "--output", str(folder)]) == 0
+    return folder
+
+
+def refusal(capsys, *words: str) -> str:
+    """The one sentence a command is refused with."""
+    assert main([str(word) for word in words]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("rctaf: ")
+    return lines[0]
+
+
+def test_train_leaves_a_run(run):
+    config = json.loads((run / "config.json").read_text())
+    assert config["train"]["epsilon"] == 0.1
+    assert config["activation"] == "rct-af:beta=1,alpha=14"
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-1] == 8
+    result = json.loads((run / "evaluation.json").read_text())
+    assert result["num_test"] == 40
+    low, high = result["robust_interval"]
+    assert low <= result["robust_accuracy"] <= high
+    assert result["step"] == 8
+    with np.load(run / "outcomes.npz") as outcomes:
+        assert outcomes["robust"].sum() == result["robust_correct"]
+
+
+def test_evaluate_again_gives_the_same(run, capsys):
+    before = json.loads((run / "evaluation.json").read_text())
+    assert main(["evaluate", str(run), "--pgd-steps", "2"]) == 0
+    after = json.loads((run / "evaluation.json").read_text())
+    assert before["robust_correct"] == after["robust_correct"]
+    assert "95% interval" in capsys.readouterr().out
+
+
+def test_hessian_by_layer(run, capsys):
+    assert main(["hessian", str(run), "--probes", "4"]) == 0
+    result = json.loads((run / "hessian.json").read_text())
+    assert result["num_parameters"] == sum(part["num_parameters"] for part in result["layers"])
+    assert result["num_examples"] == 64
+    assert "dense/kernel" in capsys.readouterr().out
+
+
+def test_activations_draws_and_lists(tmp_path, capsys):
+    assert main(["activations", "rct-af:beta=2,curvature=7", "mish", "--output", str(tmp_path)]) == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    pictures = ("activations", "second-derivatives")
+    assert names == {f"{name}.{ending}" for name in pictures for ending in ("png", "svg")}
+    output = capsys.readouterr().out
+    assert "0.6442" in output
+    assert "0.362" in output
+
+
+def test_data_says_what_it_is(capsys):
+    assert main(["data", "digits"]) == 0
+    output = capsys.readouterr().out
+    assert "1437" in output
+    assert "CC BY 4.0" in output
+
+
+def test_a_finished_run_is_not_trained_again(run, capsys):
+    before = (run / "metrics.jsonl").read_text()
+    assert main(["train", *TINY, "--epsilon", "0.1", "--output", str(run)]) == 0
+    assert (run / "metrics.jsonl").read_text() == before
+    assert "going on from step 8 of 8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep", "--epsilon", "-1"], "epsilon"),
+        (["sweep", "--curvatures", "0"], "curvature"),
+        (["sweep", "--betas", "-1"], "beta"),
+        (["sweep", "--preset", "huge"], "digits, cifar10-small, recipe"),
+        (["sweep", "--data", "mnist"], "digits, cifar10, cifar100"),
+        (["train", "--model", "resnet19", "--output", "/nonexistent/x"], "resnet18"),
+        (["train", "--activation", "sine"], "rct-af"),
+        (["train", "--method", "mixup"], "standard, pgd-at, trades"),
+        (["train", "--batch-size", "100000"], "1437"),
+        (["evaluate", "/nonexistent"], "/nonexistent is not the folder of a run"),
+        (["hessian", "/nonexistent"], "/nonexistent is not the folder of a run"),
+        (["report", "/nonexistent"], "/nonexistent"),
+        (["activations", "rct-af:beta=1.5,alpha=2"], "beta"),
+        (["data", "missing.npz"], "missing.npz"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(capsys, words, message):
+    assert message in refusal(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    "words", [["sweep", "--epsilon", "wide"], ["sweep", "--betas", "1.5"], ["dance"], []]
+)
+def test_words_that_do_not_parse_exit_with_2(capsys, words):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_refused_and_kept(run, tmp_path, capsys):
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "config.json").write_text('{"data": ')
+    assert "config.json" in refusal(capsys, "evaluate", copy)
+    shutil.copy(run / "config.json", copy)
+    for path in (copy / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+    assert "the checkpoint of step 8" in refusal(capsys, "evaluate", copy)
+    assert "the checkpoint of step 8" in refusal(
+        capsys, "train", *TINY, "--epsilon", "0.1", "--output", copy
+    )
+    assert (copy / "outcomes.npz").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, capsys):
+    words = [*TINY, "--learning-rate", "1e30", "--output", str(tmp_path / "run")]
+    message = refusal(capsys, "train", *words)
+    assert "the loss is not finite at step" in message
+    assert "there is no checkpoint" in message
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_labels_out_of_range_are_refused(tmp_path, capsys):
+    path = tmp_path / "bad.npz"
+    np.savez(
+        path,
+        images=np.zeros((20, 8, 8, 1), np.uint8),
+        labels=np.arange(20) - 1,
+    )
+    assert "label" in refusal(capsys, "sweep", "--data", path, "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["sweep", "train", "evaluate", "hessian", "report", "data"])
+def test_help_teaches(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: rctaf {command}" in capsys.readouterr().out
+
+
+def test_interrupted_and_started_again(tmp_path):
+    """Killed without warning in the middle of a sweep; the second run does the rest."""
+    words = ["sweep", *TINY, "--betas", "1", "--curvatures", "1", "3", "9", "--probes", "2"]
+    command = [sys.executable, "-m", "rctaf_jax", *words, "--output", str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        seen = next(line for line in process.stdout if "robust" in line)
+        process.kill()
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("members/*/row.json")}
+    assert seen.split(":")[0] in {path.parent.name for path in done}
+    assert len(done) < 8
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert f"{len(done)} of 8 members are done already" in again.stdout
+    assert len(list((tmp_path / "out").glob("members/*/row.json"))) == 8
+    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+    assert (tmp_path / "out" / "report.html").exists()
