@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,9 @@ import pytest
 
 from rctaf_jax.cli import main
 
-TINY = (
-    "--model mlp-1x8 --epochs 2 --batch-size 16 --num-train 64 --num-test 40 --attack-steps 1 "
-    "--step-size 0.1 --pgd-steps 2"
-).split()
+TINY = ["--model", "mlp-1x8", "--epochs", "2", "--batch-size", "16"]
+TINY += ["--num-train", "64", "--num-test", "40"]
+TINY += ["--attack-steps", "1", "--step-size", "0.1", "--pgd-steps", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,9 @@ def test_hessian_by_layer(run, capsys):
 
 
 def test_activations_draws_and_lists(tmp_path, capsys):
-    assert main(["activations", "rct-af:beta=2,curvature=7", "mish", "--output", str(tmp_path)]) == 0
+    assert (
+        main(["activations", "rct-af:beta=2,curvature=7", "mish", "--output", str(tmp_path)]) == 0
+    )
     names = {path.name for path in tmp_path.iterdir()}
     pictures = ("activations", "second-derivatives")
     assert names == {f"{name}.{ending}" for name in pictures for ending in ("png", "svg")}
@@ -122,8 +124,6 @@ def test_words_that_do_not_parse_exit_with_2(capsys, words):
 
 
 def test_a_damaged_run_is_refused_and_kept(run, tmp_path, capsys):
-    import shutil
-
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "config.json").write_text('{"data": ')

@@ -36,7 +36,9 @@ def test_the_preset_follows_the_data():
 
 def test_the_recipe_preset_leaves_every_choice_to_the_method():
     train = PRESETS["recipe"].train
-    left_out = {field.name for field in dataclasses.fields(train) if getattr(train, field.name) is None}
+    left_out = {
+        field.name for field in dataclasses.fields(train) if getattr(train, field.name) is None
+    }
     assert left_out == {
         "attack_steps",
         "step_size",

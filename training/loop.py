@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from rctaf_jax.errors import InputError
 
 from .state import TrainState
 from .step import NEVER, Data, Metrics, Settings
 
-Advance = Callable[[TrainState, Data, Settings, int], tuple[TrainState, Metrics]]
+Advance = Callable[[TrainState, Data, Settings, int | Array], tuple[TrainState, Metrics]]
 Report = Callable[[int, Metrics], None]
 Save = Callable[[int, TrainState], None]
 

@@ -42,9 +42,7 @@ def members_per_device() -> int:
     return 1 if jax.default_backend() == "cpu" else STACK_ON_ACCELERATORS
 
 
-def map_members(
-    trainer: Trainer, devices: Sequence[jax.Device], per_device: int
-) -> Advance:
+def map_members(trainer: Trainer, devices: Sequence[jax.Device], per_device: int) -> Advance:
     """The trainer's `advance` over a leading axis of devices and, if stacked, one of members."""
     advance = trainer.advance
     if per_device > 1:
@@ -104,6 +102,11 @@ def train_members(
         np.minimum(first_bad, bad, out=first_bad)
         report(step, metrics)
 
+    def save(step: int, state: TrainState) -> None:
+        # The last state is the caller's to keep.
+        if step < trainer.num_steps:
+            checkpoints.save(step, state)
+
     states = stack([trainer.initial(m.seed, m.alpha) for m in members], devices, per_device)
     first_step = checkpoints.latest or 0
     if first_step:
@@ -116,7 +119,7 @@ def train_members(
         first_step=first_step,
         num_steps=trainer.num_steps,
         report=watch,
-        save=lambda step, state: None if step == trainer.num_steps else checkpoints.save(step, state),
+        save=save,
     )
     steps = [None if step == NEVER else int(step) for step in first_bad]
     return list(map(Trained, unstack(states, len(members), per_device), steps))

@@ -57,7 +57,7 @@ def check(config: TrainConfig, dataset: Dataset) -> None:
         learning_rate=config.learning_rate,
         width=config.width,
     )
-    if config.dtype == "float64" and not jax.config.jax_enable_x64:
+    if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs 64-bit JAX: set the environment's JAX_ENABLE_X64=1.")
     augmentation_named(str(config.augmentation))
     schedule_named(str(config.schedule), 1)

@@ -13,6 +13,7 @@ from rctaf_jax.errors import InputError
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 Decays = tuple[float, ...]
 
+
 def constant(num_steps: int, decays: Decays) -> Schedule:
     """1 throughout."""
     return optax.constant_schedule(1.0)

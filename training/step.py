@@ -163,16 +163,14 @@ def make_step(
 
 def make_advance(
     step: Step, sample: Sample
-) -> Callable[
-    [TrainState, Data, Settings, Int[Array, ""]], tuple[TrainState, Metrics]
-]:
+) -> Callable[[TrainState, Data, Settings, int | Array], tuple[TrainState, Metrics]]:
     """Many steps per call: `advance(state, data, settings, num_steps)`, `num_steps` traced.
 
     Metrics are summed over the steps, so the device is never waited for in between.
     """
 
     def advance(
-        state: TrainState, data: Data, settings: Settings, num_steps: Int[Array, ""]
+        state: TrainState, data: Data, settings: Settings, num_steps: int | Array
     ) -> tuple[TrainState, Metrics]:
         def body(_: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, total = carry

@@ -58,22 +58,27 @@ class Sweep:
         folder = self.output or Path("runs") / (
             f"sweep-{Path(config.data.name).stem}-{train.model}-{train.method}"
         )
-        console.print(
+        say(
+            console,
             f"{len(expand(config))} networks: {train.model} on {dataset.name}, {train.method}, "
             f"{train.norm} epsilon {train.epsilon:.4g}, {num_steps(train, dataset)} steps each, "
             f"on {describe_devices()}.\nData: {dataset.source}\nResults go to {folder}.",
-            highlight=False, markup=False,
         )
         with SweepProgress(console) as progress:
             run_sweep(config, dataset, folder, command, progress)
         show_report(folder, console)
 
 
+def say(console: Console, text: str) -> None:
+    """Print plain words: no colours for numbers, no meaning in brackets."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def show_report(folder: Path, console: Console) -> None:
     """Write the report, print its table and where it is."""
     report = write_report(folder)
     console.print(summary_table(load_results(folder)))
-    console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"Report: {report}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +110,11 @@ class Train:
             f"train-{Path(self.data.name).stem}-{self.train.model}-{self.train.method}-{name}"
             f"-seed{self.seed}"
         )
-        console.print(
+        say(
+            console,
             f"{self.train.model} with {config.activation} on {dataset.name}, {self.train.method}, "
             f"{num_steps(config.train, dataset)} steps on {describe_devices()}.\n"
             f"Data: {dataset.source}\nResults go to {folder}.",
-            highlight=False, markup=False,
         )
         train_run(config, dataset, folder, command, console)
         Evaluate(folder, self.evaluation).run(console, command)
@@ -125,10 +130,10 @@ class Evaluate:
 
     def run(self, console: Console, command: str) -> None:
         """Evaluate, print a table."""
-        console.print(f"Evaluating {self.folder} on {describe_devices()}.", highlight=False, markup=False)
+        say(console, f"Evaluating {self.folder} on {describe_devices()}.")
         result = evaluate_run(self.folder, self.evaluation, command)
         console.print(evaluation_table(result))
-        console.print(f"Results: {self.folder / 'evaluation.json'}", highlight=False, markup=False)
+        say(console, f"Results: {self.folder / 'evaluation.json'}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,13 +146,13 @@ class Hessian:
 
     def run(self, console: Console, command: str) -> None:
         """Estimate, print a table by layer."""
-        console.print(
+        say(
+            console,
             f"Hessian norm of {self.folder}: {self.hessian.probes} probes on {describe_devices()}.",
-            highlight=False, markup=False,
         )
         result = hessian_run(self.folder, self.hessian, command, console)
         console.print(hessian_table(result))
-        console.print(f"Results: {self.folder / 'hessian.json'}", highlight=False, markup=False)
+        say(console, f"Results: {self.folder / 'hessian.json'}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +195,7 @@ class Activations:
             for ending in ("png", "svg"):
                 path = self.output / f"{name}.{ending}"
                 figure.savefig(path)
-                console.print(f"Figure: {path}", highlight=False, markup=False)
+                say(console, f"Figure: {path}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +209,7 @@ class Data:
 
     def run(self, console: Console, command: str) -> None:
         """Load, print."""
-        console.print(f"Loading {self.name}.", highlight=False, markup=False)
+        say(console, f"Loading {self.name}.")
         console.print(dataset_table(load(self.name, self.data_dir)))
 
 

@@ -124,10 +124,16 @@ def run_family(sweep: Sweep, family: list[Entry]) -> None:
             for entry, trained, seconds in trained_group:
                 if not is_done(sweep.folder, entry):
                     measure(sweep, programs, entry, trained, seconds)
+            shutil.rmtree(group_folder(sweep, group), ignore_errors=True)
+
+
+def group_folder(sweep: Sweep, group: list[Entry]) -> Path:
+    """Where a group under way keeps its checkpoints."""
+    return sweep.folder / "unfinished" / group[0].id
 
 
 def compile_measurements(sweep: Sweep, programs: Programs, entry: Entry) -> None:
-    """Measure an untrained member on a handful of images: the programs are those of every member."""
+    """Measure an untrained member on two images, by the programs that measure every member."""
     state = programs.trainer.initial(entry.seed, entry.activation.alpha)
     few = Split(*(array[:2] for array in sweep.dataset.test))
     programs.evaluate(state.variables, few)
@@ -155,12 +161,12 @@ def train_group(
     batch_images = sweep.config.train.batch_size * len(group)
 
     def report(step: int, metrics: Metrics) -> None:
-        count = np.mean(metrics.num_steps)
+        count = float(np.mean(metrics.num_steps))
         loss = float(np.mean(np.asarray(metrics.loss))) / count
         sweep.progress.step(step, trainer.num_steps, loss, int(count) * batch_images)
 
     sweep.progress.group([entry.id for entry in group], trainer.num_steps)
-    with Checkpoints(sweep.folder / "unfinished" / group[0].id) as checkpoints:
+    with Checkpoints(group_folder(sweep, group)) as checkpoints:
         trained = train_members(
             trainer,
             programs.advance,
@@ -248,4 +254,5 @@ def save_run(sweep: Sweep, folder: Path, entry: Entry, state: TrainState) -> Non
     write_json(folder / "config.json", dataclasses.asdict(config))
     write_json(folder / "data.json", sweep.dataset.provenance())
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        checkpoints.save(int(state.step), state)
+        if checkpoints.latest is None:
+            checkpoints.save(int(state.step), state)

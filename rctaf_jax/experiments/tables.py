@@ -101,9 +101,9 @@ def hessian_table(result: Mapping[str, Any]) -> Table:
             "" if error is None else number(error),
         )
     table.caption = Text(
-        f"sqrt(mean H_kk^2), equation (8), unbiased before the root; {result['num_probes']} probes, "
-        f"{result['num_examples']} images. Unresolved: the estimate of the mean square is not "
-        f"positive, give more probes. Data: {result['data_source']}"
+        "sqrt(mean H_kk^2), equation (8), unbiased before the root; "
+        f"{result['num_probes']} probes, {result['num_examples']} images. Unresolved: the estimate "
+        f"of the mean square is not positive, give more probes. Data: {result['data_source']}"
     )
     return table
 

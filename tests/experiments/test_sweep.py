@@ -201,7 +201,10 @@ class count_compilations:  # noqa: N801
         ({"seeds": ()}, "the sweep is empty"),
         ({"seeds": (0, 0)}, "names .* twice"),
         ({"hessian": HessianConfig(probes=1)}, "probes must be 2 or more"),
-        ({"hessian": HessianConfig(hessian_examples=0)}, "hessian-examples must be a positive number"),
+        (
+            {"hessian": HessianConfig(hessian_examples=0)},
+            "hessian-examples must be a positive number",
+        ),
         ({"evaluation": EvaluationConfig(pgd_steps=0)}, "pgd-steps must be a positive number"),
         ({"data": DataConfig(num_train=0)}, "0"),
     ],
@@ -217,4 +220,4 @@ def test_families_and_groups():
     assert [len(family) for family in families] == [4, 4, 2]
     groups = list(groups_of(families[0], 3))
     assert [len(group) for group in groups] == [3, 1]
-    assert sum(groups, []) == families[0]
+    assert [entry for group in groups for entry in group] == families[0]

@@ -66,6 +66,7 @@ def test_a_step_by_hand(config, dataset, trainer, advance):
     images = jax.vmap(AUGMENTATIONS["crop-flip"])(keys[:, 0], batch.images) / 255
     attack = METHODS["trades"][0]().perturb
     budget = ("Linf", config.epsilon, config.step_size, config.attack_steps)
+
     def predict(x):
         return trainer.model.apply(before.variables, x)[0]
 
@@ -132,7 +133,9 @@ def test_weights_at_step_0_depend_on_the_seed_alone(config, dataset):
     swish = make_trainer(config, SWISH, dataset)
     assert_trees_close(relu.params, swish.initial(0, 14.0).params, 0)
     different = jax.tree.leaves(swish.initial(1, 14.0).params)
-    same = [np.array_equal(a, b) for a, b in zip(jax.tree.leaves(relu.params), different)]
+    same = [
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(relu.params), different, strict=True)
+    ]
     assert not all(same)
 
 
