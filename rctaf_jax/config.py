@@ -161,7 +161,7 @@ DIGITS = SweepConfig(
         epochs=12,
         schedule="cosine",
     ),
-    hessian=HessianConfig(probes=16, hessian_examples=500),
+    hessian=HessianConfig(probes=12, hessian_examples=400),
 )
 
 CIFAR10_SMALL = SweepConfig(
