@@ -87,7 +87,7 @@ def main(benchmark: Benchmark) -> None:
     name = "activation_overhead" + ("-native" if native else "")
     chosen = convolution.native if native else convolution._implementation()
     result["convolution"] = chosen.__name__
-    with unittest.mock.patch.object(convolution, "_implementation", lambda: chosen):
+    with unittest.mock.patch.object(convolution, "_implementation", return_value=chosen):
         result["memory"] = measure_memory(benchmark, console)
         add_memory_ratios(result)
         harness.save(name, result, console)
@@ -152,6 +152,7 @@ def measure_time(benchmark: Benchmark, console: Console) -> dict[str, Any]:
     contenders = {}
     for activation in benchmark.activations:
         contenders[activation] = make_contender(*compile_step(activation, width, batch))
+        contenders[activation]()
         console.print(f"{activation}: ready to be timed")
     times = harness.interleaved(contenders, benchmark.rounds)
     rows = {

@@ -44,12 +44,11 @@ class Spread(NamedTuple):
 
 
 def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Times]:
-    """Times of each contender in each round, after one call of each that is not counted.
+    """Times of each contender in each round.
 
-    A contender returns only when its work is done.
+    A contender returns only when its work is done, and was called once before: the first call of
+    most compiles, and allocates.
     """
-    for contender in contenders.values():
-        contender()
     times = {name: Times([], []) for name in contenders}
     for number in range(rounds):
         for name in list(contenders)[:: 1 if number % 2 == 0 else -1]:
@@ -93,4 +92,5 @@ def save(name: str, result: dict[str, Any], console: Console) -> None:
     """Write `results/benchmarks/NAME-BACKEND.json`."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     result["load_average_at_end"] = [round(load, 2) for load in os.getloadavg()]
-    console.print(f"written: {write_json(RESULTS / f'{name}-{jax.default_backend()}.json', result)}")
+    path = write_json(RESULTS / f"{name}-{jax.default_backend()}.json", result)
+    console.print(f"written: {path.relative_to(RESULTS.parent.parent)}")

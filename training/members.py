@@ -1,8 +1,8 @@
 """Networks that differ in alpha or seed, trained by one compiled program.
 
 Members are stacked on a device (`vmap`) and spread over devices (`pmap`, gradients not averaged).
-On the CPU a stack is slower than one member after another (measured: 1.4 to 4 times a member), so
-there a device takes one at a time.
+On the CPU a stack of 4 or 16 takes as long per member as one member after another (resnet-mini,
+`benchmarks/sweep_members.py`), so there a device takes one at a time and an interruption loses less.
 """
 
 from collections.abc import Callable, Sequence

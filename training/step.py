@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt8
 from rctaf_jax.batching import pixels
 
 from .augmentation import Augmentation
-from .method import Budget, Labels, Method
+from .method import Budget, Labels, LossOutput, Method
 from .schedules import Schedule
 from .state import TrainState
 
@@ -125,20 +125,17 @@ def make_step(
 
     def step(state: TrainState, batch: Batch, settings: Settings) -> tuple[TrainState, Metrics]:
         augment_keys, attack_keys = jnp.unstack(jax.vmap(jax.random.split)(batch.keys), axis=1)
-        images = jax.vmap(augment)(augment_keys, batch.images)
-        images = pixels(images).astype(settings.epsilon.dtype)
+        images = pixels(jax.vmap(augment)(augment_keys, batch.images))
+        images = images.astype(settings.epsilon.dtype)
         budget = Budget(norm, settings.epsilon, settings.step_size, attack_steps)
-        adversarial = jax.lax.stop_gradient(
-            method.perturb(
-                attack_keys,
-                lambda x: apply(state.variables, x, train=False)[0],
-                images,
-                batch.labels,
-                budget,
-            )
-        )
 
-        def objective(params: PyTree) -> tuple[Array, PyTree]:
+        def predict(x: Array) -> Array:
+            return apply(state.variables, x, train=False)[0]
+
+        adversarial = method.perturb(attack_keys, predict, images, batch.labels, budget)
+        adversarial = jax.lax.stop_gradient(adversarial)
+
+        def objective(params: PyTree) -> tuple[Array, LossOutput]:
             def forward(batch_stats: PyTree, x: Array) -> tuple[Array, PyTree]:
                 variables = {**state.variables, "params": params, "batch_stats": batch_stats}
                 return apply(variables, x, train=True, axis_name=axis_name)
@@ -146,19 +143,27 @@ def make_step(
             return method.loss(forward, state.batch_stats, images, adversarial, batch.labels)
 
         (loss, output), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        loss, gradient, batch_stats = mean((loss, gradient, output.batch_stats))
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        accuracy = jnp.mean(jnp.argmax(output.logits, -1) == batch.labels)
+        loss, accuracy, gradient, batch_stats = mean((loss, accuracy, gradient, output.batch_stats))
         rate = settings.learning_rate * schedule(state.step)
-        updates = jax.tree.map(lambda u: (-rate * u).astype(u.dtype), updates)
-        params = optax.apply_updates(state.params, updates)
-        accuracy = mean(jnp.mean(jnp.argmax(output.logits, -1) == batch.labels))
-        new_state = state._replace(
-            step=state.step + 1, params=params, batch_stats=batch_stats, optimizer=optimizer_state
-        )
-        bad_step = jnp.where(jnp.isfinite(loss), NEVER, state.step)
-        return new_state, Metrics(loss, accuracy, jnp.int32(1), bad_step)
+        state = descend(optimizer, state._replace(batch_stats=batch_stats), gradient, rate)
+        bad_step = jnp.where(jnp.isfinite(loss), NEVER, state.step - 1)
+        return state, Metrics(loss, accuracy, jnp.int32(1), bad_step)
 
     return step
+
+
+def descend(
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    gradient: PyTree,
+    rate: Float[Array, ""],
+) -> TrainState:
+    """Move the weights by minus `rate` times the optimiser's update, and count the step."""
+    updates, momentum = optimizer.update(gradient, state.optimizer, state.params)
+    updates = jax.tree.map(lambda u: (-rate * u).astype(u.dtype), updates)
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(step=state.step + 1, params=params, optimizer=momentum)
 
 
 def make_advance(

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.data import Dataset
 
 from ..training.checkpoint import Checkpoints
-from ..training.loop import check_finite, run
+from ..training.loop import Report, check_finite, run
 from ..training.recipe import resolve
 from ..training.state import TrainState
 from ..training.step import Metrics
@@ -72,30 +73,11 @@ def train_run(
             state = checkpoints.restore(state)
             console.print(f"going on from step {first_step} of {trainer.num_steps}.")
         task = bars.add_task("steps", total=trainer.num_steps, completed=first_step, note="")
-        epoch_steps = max(len(dataset.train.labels) // config.train.batch_size, 1)
-        reported = time.monotonic()
 
-        def report(step: int, metrics: Metrics) -> None:
-            nonlocal reported
-            saved = checkpoints.latest
-            advice = "try a lower learning rate or a smaller curvature; " + (
-                f"the checkpoint of step {saved} is kept." if saved else "there is no checkpoint."
-            )
-            check_finite(metrics, advice)
-            first: Metrics = jax.tree.map(lambda leaf: np.asarray(leaf)[0], metrics)
-            count = int(first.num_steps)
-            now = time.monotonic()
-            rate, reported = count * config.train.batch_size / max(now - reported, 1e-9), now
-            line = LogLine(
-                step,
-                step / epoch_steps,
-                float(first.loss) / count,
-                float(first.accuracy) / count,
-                rate,
-            )
-            append_line(folder / "metrics.jsonl", line)
-            note = f"loss {line.loss:.3f}, accuracy {line.accuracy:.3f}, {rate:,.0f} images/s"
-            bars.update(task, completed=step, note=note)
+        def show(line: LogLine) -> None:
+            speed = f"{line.images_per_second:,.0f} images/s"
+            note = f"loss {line.loss:.3f}, accuracy {line.accuracy:.3f}, {speed}"
+            bars.update(task, completed=line.step, note=note)
 
         replicated = run(
             parallel.data_parallel(trainer.advance, devices, num_arguments=4, shared=(1, 2, 3)),
@@ -104,11 +86,39 @@ def train_run(
             trainer.settings,
             first_step=first_step,
             num_steps=trainer.num_steps,
-            report=report,
+            report=make_report(config, dataset, folder / "metrics.jsonl", checkpoints, show),
             save=lambda step, state: checkpoints.save(step, parallel.first(state)),
             seconds_per_save=seconds_per_save,
         )
     return parallel.first(replicated)
+
+
+def make_report(
+    config: RunConfig,
+    dataset: Dataset,
+    log: Path,
+    checkpoints: Checkpoints,
+    show: Callable[[LogLine], None],
+) -> Report:
+    """What the loop tells its metrics: checked, written to the log, and shown."""
+    batch_size = config.train.batch_size
+    epoch_steps = len(dataset.train.labels) // batch_size
+    reported = time.monotonic()
+
+    def report(step: int, metrics: Metrics) -> None:
+        nonlocal reported
+        saved = checkpoints.latest
+        kept = f"the checkpoint of step {saved} is kept." if saved else "there is no checkpoint."
+        check_finite(metrics, f"try a lower learning rate or a smaller curvature; {kept}")
+        first: Metrics = jax.tree.map(lambda leaf: np.asarray(leaf)[0], metrics)
+        count, now = int(first.num_steps), time.monotonic()
+        rate, reported = count * batch_size / max(now - reported, 1e-9), now
+        loss, accuracy = float(first.loss) / count, float(first.accuracy) / count
+        line = LogLine(step, step / epoch_steps, loss, accuracy, rate)
+        append_line(log, line)
+        show(line)
+
+    return report
 
 
 def append_line(path: Path, line: LogLine) -> None:

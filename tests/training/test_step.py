@@ -182,3 +182,16 @@ def test_crop_flip_gives_every_window_and_both_mirrors():
     whole = np.mean([np.array_equal(w, image[..., 0]) for w in got])
     assert abs(whole - 1 / 162) < 4 * np.sqrt(1 / 162 / 4000)
     assert got.dtype == np.uint8
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state(config, dataset, trainer, advance):
+    """Weights and statistics stay in float32; five steps stay near those of float32."""
+    half = make_trainer(dataclasses.replace(config, dtype="bfloat16"), SWISH, dataset)
+    data, start = device_data(dataset), half.initial(0, SWISH.alpha)
+    assert_trees_close(start, trainer.initial(0, SWISH.alpha), 0)
+    state, metrics = jax.jit(half.advance)(start, data, half.settings, 5)
+    exact, exact_metrics = advance(start, data, trainer.settings, 5)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats))}
+    assert dtypes == {np.dtype(np.float32)}
+    np.testing.assert_allclose(metrics.loss, exact_metrics.loss, rtol=0.05)
+    assert not np.array_equal(state.params["dense"]["kernel"], exact.params["dense"]["kernel"])
