@@ -2,7 +2,7 @@
 
 Members are stacked on a device (`vmap`) and spread over devices (`pmap`, gradients not averaged).
 On the CPU a stack of 4 or 16 takes as long per member as one member after another (resnet-mini,
-`benchmarks/sweep_members.py`), so there a device takes one at a time and an interruption loses less.
+`benchmarks/sweep_members.py`), so there a device takes one at a time: an interruption loses less.
 """
 
 from collections.abc import Callable, Sequence
