@@ -30,7 +30,7 @@ def test_the_summary_fits_and_is_whole(
     text = printed(summary_table(results))
     assert "…" not in text
     for summary in summarise(results.rows):
-        assert wording.accuracy(summary.robust) in text
+        assert wording.accuracy_short(summary.robust) in text
         assert wording.norm_width(summary.hessian) in text
     assert "38 of 38 members. [low, high]" in text
     assert "UCI digits" in text

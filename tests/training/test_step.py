@@ -70,7 +70,9 @@ def test_a_step_by_hand(config, dataset, trainer, advance):
     def predict(x):
         return trainer.model.apply(before.variables, x)[0]
 
-    adversarial = attack(keys[:, 1], predict, images, batch.labels, Budget(*budget))
+    adversarial = jax.jit(lambda x: attack(keys[:, 1], predict, x, batch.labels, Budget(*budget)))(
+        images
+    )
 
     def loss(params):
         variables = {**before.variables, "params": params}
@@ -80,7 +82,7 @@ def test_a_step_by_hand(config, dataset, trainer, advance):
         robust = kl_divergence(clean, hard).mean()
         return cross_entropy(clean, batch.labels).mean() + 6 * robust, stats
 
-    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(before.params)
+    (value, stats), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(before.params)
     rate = config.learning_rate * (1 + np.cos(np.pi * 3 / num_steps(config, dataset))) / 2
     momentum = jax.tree.map(
         lambda m, g, w: 0.9 * m + g + config.weight_decay * w,
