@@ -1,1 +1,1 @@
-"""TODO."""
+"""The shell: sweeps, run folders, figures, tables, reports and the subcommands."""
