@@ -5,10 +5,11 @@
 with x zero outside: PyTorch's `padding=size // 2`. XLA's "SAME" pads differently at stride 2 for
 even sizes.
 
-Accelerators take `native`. XLA:CPU's convolution is 4 to 5 times slower inside `lax.scan` than
-outside it, and 6 to 20 times slower under `vmap` over kernels; `row_products`, made of slices and
-matrix products, costs the same everywhere. Its price is memory: the patches stay for the kernel's
-gradient, so a training step of ResNet-18 takes about three times the memory of `native`.
+Accelerators take `native`. XLA:CPU's convolution, its input gradient above all, is 4 to 6 times
+slower inside a loop on the device than outside it, and 6 to 20 times under `vmap` over kernels;
+`row_products`, made of slices and matrix products, costs the same everywhere. Its price
+is memory: the patches stay for the kernel's gradient, so a training step of ResNet-18 takes about
+three times the memory of `native`.
 """
 
 import functools

@@ -75,8 +75,14 @@ def test_the_wheel_holds_one_package(tmp_path):
 
 
 def test_it_imports_from_anywhere(tmp_path):
-    code = "import rctaf_jax, rctaf_jax.training.trades, rctaf_jax.hessian; print(rctaf_jax.rct_af)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
+    code = (
+        "import rctaf_jax, rctaf_jax.eval, rctaf_jax.hessian, rctaf_jax.models, rctaf_jax.training;"
+        "print(rctaf_jax.max_curvature(14.0, beta=1))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout) == 7.0
 
 
 def test_the_readme_example_runs():
