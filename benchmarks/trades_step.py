@@ -22,6 +22,7 @@ On two busy CPU cores `--batch 16 --rounds 3` takes 4 to 6 minutes. Expect the l
 import dataclasses
 import os
 import time
+import unittest.mock
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.models import Model, create, to_torch
+from rctaf_jax.models import Model, convolution, create, to_torch
 from rctaf_jax.training import augmentation, trades
 from rctaf_jax.training.method import Budget, Images, Labels, Method, Predict
 from rctaf_jax.training.schedules import schedule_named
@@ -324,7 +325,10 @@ def step_operations(problem: Problem) -> float:
     """Multiplications and additions of the convolutions and the dense layer of one step."""
     apply = problem.model().apply
     images = jax.ShapeDtypeStruct(problem.images.shape, jnp.float32)
-    jaxpr = jax.make_jaxpr(lambda x: apply(problem.variables, x)[0])(images)
+    with unittest.mock.patch.object(
+        convolution, "_implementation", return_value=convolution.native
+    ):
+        jaxpr = jax.make_jaxpr(lambda x: apply(problem.variables, x)[0])(images)
     return FORWARD_PASSES * sum(map(product_operations, jaxpr.eqns))
 
 
