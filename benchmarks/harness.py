@@ -16,7 +16,7 @@ import jax
 from rich.console import Console
 
 from rctaf_jax.experiments.environment import describe_environment
-from rctaf_jax.experiments.files import write_json
+from rctaf_jax.files import write_json
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmarks"
 

@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from rctaf_jax.threat_model import ThreatModel, norm_named
+from rctaf_jax.threat_model import TOLERANCE, ThreatModel, norm_named
 
 Variables = Any
 LogitsFn = Callable[[Variables, Float[Array, "B H W C"]], Float[Array, "B classes"]]
-
-TOLERANCE = 1e-6
 
 
 class Verdict(NamedTuple):

@@ -91,18 +91,42 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How robust accuracy is measured: projected gradient descent from random starts."""
+    """How robust accuracy is measured: projected gradient descent, or AutoAttack."""
 
+    attack: Literal["pgd", "autoattack"] = "pgd"
+    """autoattack is its standard version: sharper, and some hundred times as long."""
     pgd_steps: int = 20
-    """Steps of each restart."""
+    """Steps of each restart of PGD."""
     pgd_restarts: int = 1
     """Random starts."""
     pgd_loss: Literal["ce", "margin"] = "margin"
-    """What the attack maximises."""
+    """What PGD maximises."""
     pgd_step_size: Number | None = None
     """Length of one step; a quarter of epsilon when left out."""
     evaluation_batch: int = 500
     """Images per call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackConfig:
+    """How robust accuracy is measured by AutoAttack."""
+
+    version: str = "standard"
+    """standard, plus or rand."""
+    attacks: tuple[str, ...] | None = None
+    """Attacks to run instead: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square."""
+    norm: Literal["Linf", "L2", "L1"] | None = None
+    """Norm of the threat model; the one it was trained for when left out."""
+    epsilon: Number | None = None
+    """Radius of the threat model; the one it was trained for when left out."""
+    num_examples: int | None = None
+    """Attack the first so many test images only."""
+    individual: bool = False
+    """Run each attack on all correct images, not only on those that withstood the others."""
+    attack_batch: int = 128
+    """Images at a time on each device."""
+    attack_seed: int = 0
+    """Of the attacks' random numbers."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,8 @@
 With p = softmax(z) and the logits sorted as z_(1) >= z_(2) >= ...,
 
     cross_entropy = -log p_y,             kl_divergence = sum_c p_c (log p_c - log q_c),
-    margin = max_{i != y} z_i - z_y,      dlr = margin / (z_(1) - z_(3) + 1e-12).
+    margin = max_{i != y} z_i - z_y,      dlr = margin / (z_(1) - z_(3) + 1e-12),
+    dlr_targeted = (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
 
 Attacks maximise them; the mean over a batch is the caller's. All are finite, and so are their
 gradients, for logits whose differences do not overflow.
@@ -115,6 +116,36 @@ def dlr(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, "
     _require_classes("dlr", logits, 3)
     largest, _ = jax.lax.top_k(logits, 3)
     return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
+
+
+def dlr_targeted(
+    logits: Float[Array, "B C"], labels: Int[Array, " B"], targets: Int[Array, " B"]
+) -> Float[Array, " B"]:
+    """Targeted difference of logits ratio, -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
+
+    How far a wrong class t is ahead of the label, without the scale of the logits (Croce & Hein
+    2020, equation (7)); gradients flow through the sorted logits of the denominator too.
+
+    Args:
+        logits: z, with at least 4 classes.
+        labels: y, class indices in 0 .. C - 1.
+        targets: t, class indices in 0 .. C - 1, other than the labels.
+
+    Returns:
+        One value per example, positive where the target is ahead of the label.
+
+    Raises:
+        InputError: if there are fewer than 4 classes.
+
+    Example:
+        >>> print(dlr_targeted(jnp.array([[3.0, 1.0, 2.0, 1.0]]), jnp.array([0]), jnp.array([1])))
+        [-1.]
+    """
+    chex.assert_rank([logits, labels, targets], [2, 1, 1])
+    _require_classes("dlr_targeted", logits, 4)
+    largest, _ = jax.lax.top_k(logits, 4)
+    spread = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
+    return (_at_label(logits, targets) - _at_label(logits, labels)) / (spread + 1e-12)
 
 
 def _at_label(values: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:

@@ -34,7 +34,7 @@ def test_equals_steps_written_out(norm: str, images: jax.Array) -> None:
 
 
 def test_linear_objective_reaches_the_corner_and_the_pole() -> None:
-    """By hand: Linf ends at x + epsilon sign(w), L2 at x + epsilon w / ||w||."""
+    """By hand: Linf ends at x + epsilon sign(w), L2 at x + epsilon w / ||w||, L1 at a vertex."""
     images, weights = jnp.full((1, 2), 0.5), jnp.array([0.3, -0.4])
 
     def ascend(norm: str) -> jax.Array:
@@ -50,6 +50,7 @@ def test_linear_objective_reaches_the_corner_and_the_pole() -> None:
 
     np.testing.assert_allclose(ascend("Linf"), [[0.75, 0.25]], atol=1e-6)
     np.testing.assert_allclose(ascend("L2"), [[0.65, 0.3]], atol=1e-6)
+    np.testing.assert_allclose(ascend("L1"), [[0.5, 0.25]], atol=1e-6)
 
 
 @names

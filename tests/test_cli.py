@@ -64,6 +64,48 @@ def test_hessian_by_layer(run, capsys):
     assert "dense/kernel" in capsys.readouterr().out
 
 
+ATTACK = ["--attacks", "apgd-ce", "square", "--num-examples", "6"]
+
+
+def test_attack_leaves_verdicts_and_images_and_goes_on(run, tmp_path, capsys):
+    words = ["attack", str(run), *ATTACK, "--output", str(tmp_path / "attack")]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "apgd-ce" in printed
+    assert "95% interval" in printed
+    path = tmp_path / "attack" / "autoattack.json"
+    result = json.loads(path.read_text())
+    assert result["autoattack_acc"] == f"{100 * result['robust_accuracy']:.2f}"
+    assert (result["eps"], result["dataset"][:6]) == ("0.1", "digits")
+    assert [attack["name"] for attack in result["attacks"]] == ["apgd-ce", "square"]
+    with np.load(path.with_suffix(".npz")) as arrays:
+        assert arrays["robust"].sum() == result["robust_correct"]
+        assert arrays["adversarial"].shape == (6, 8, 8, 1)
+    seconds = result["attacks"][1]["seconds"]
+    assert main(words) == 0
+    again = json.loads(path.read_text())
+    assert again["robust_correct"] == result["robust_correct"]
+    assert again["attacks"][1]["seconds"] <= seconds * 1.5
+
+
+def test_autoattack_can_be_what_is_evaluated(run, monkeypatch):
+    """A stand-in of two short attacks instead of the standard four, which take minutes."""
+    from rctaf_jax.eval import make_apgd, make_square
+    from rctaf_jax.eval.versions import VERSIONS, Version
+
+    short = (
+        lambda norm, classes: make_apgd(norm=norm, loss="ce", num_steps=5),
+        lambda norm, classes: make_square(norm=norm, num_queries=10),
+    )
+    monkeypatch.setitem(VERSIONS, "standard", Version({"Linf": short}))
+    before = (run / "evaluation.json").read_text()
+    assert main(["evaluate", str(run), "--attack", "autoattack"]) == 0
+    result = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(before)
+    assert result["attack"] == "AutoAttack, Linf 0.1"
+    assert 0 <= result["robust_correct"] <= result["clean_correct"] <= 40
+
+
 def test_activations_draws_and_lists(tmp_path, capsys):
     assert (
         main(["activations", "rct-af:beta=2,curvature=7", "mish", "--output", str(tmp_path)]) == 0
@@ -104,6 +146,8 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
         (["train", "--batch-size", "100000"], "1437"),
         (["evaluate", "/nonexistent"], "/nonexistent is not the folder of a run"),
         (["hessian", "/nonexistent"], "/nonexistent is not the folder of a run"),
+        (["attack", "/nonexistent"], "/nonexistent is not the folder of a run"),
+        (["attack", "/nonexistent", "--epsilon", "0"], "epsilon must be a positive number"),
         (["report", "/nonexistent"], "/nonexistent"),
         (["activations", "rct-af:beta=1.5,alpha=2"], "beta"),
         (["data", "missing.npz"], "missing.npz"),
@@ -158,7 +202,10 @@ def test_labels_out_of_range_are_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["sweep", "train", "evaluate", "hessian", "report", "data"])
+COMMANDS = ["sweep", "train", "evaluate", "attack", "hessian", "report", "data"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])

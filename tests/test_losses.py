@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.losses import cross_entropy, dlr, kl_divergence, margin
+from rctaf_jax.losses import cross_entropy, dlr, dlr_targeted, kl_divergence, margin
 
-BY_LABEL = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+
+def _dlr_against_next(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return dlr_targeted(logits, labels, (labels + 1) % logits.shape[-1])
+
+
+BY_LABEL = {
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "dlr_targeted": _dlr_against_next,
+}
 
 
 def _kl_with_shuffled(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -30,6 +40,10 @@ def test_values_by_hand() -> None:
     assert cross_entropy(logits, labels) == pytest.approx([log(4), log(2)], rel=1e-6)
     assert margin(logits, labels) == pytest.approx([log(2.5), -log(2)], rel=1e-6)
     assert dlr(logits, labels) == pytest.approx([log(2.5) / log(5), -1], rel=1e-6)
+    # Logits 0, log 2, log 4, log 8: log(2 / 8) over log 8 - (log 2 + 0) / 2.
+    four = jnp.log(jnp.array([[1.0, 2.0, 4.0, 8.0]]))
+    targeted = dlr_targeted(four, jnp.array([3]), jnp.array([1]))
+    assert targeted == pytest.approx([log(2 / 8) / (log(8) - log(2) / 2)], rel=1e-6)
     # KL((1/2, 1/2) || (1/4, 3/4)) = (1/2) log 2 + (1/2) log (2/3), and it is not symmetric.
     half, quarter = jnp.array([[0.0, 0.0]]), jnp.log(jnp.array([[1.0, 3.0]]))
     assert kl_divergence(half, quarter)[0] == pytest.approx(0.5 * log(4 / 3), rel=1e-6)
@@ -96,6 +110,16 @@ def test_dlr_equals_reference(reference: Callable[[str], dict[str, np.ndarray]])
         np.testing.assert_allclose(gradient, known["dlr_grad_clean"], atol=1e-10)
 
 
+def test_dlr_targeted_equals_reference(reference: Callable[[str], dict[str, np.ndarray]]) -> None:
+    known = reference("losses")
+    with jax.enable_x64(True):
+        logits, labels, targets = (
+            jnp.asarray(known[name]) for name in ("logits_clean", "labels", "target_rank3")
+        )
+        each = dlr_targeted(logits, labels, targets)
+        np.testing.assert_allclose(each, known["dlr_targeted_each"], rtol=1e-10)
+
+
 @pytest.mark.parametrize("name", BY_LABEL)
 @pytest.mark.parametrize("scale", [1e-30, 1e4, 1e30])
 def test_extreme_logits_stay_finite(name: str, scale: float) -> None:
@@ -130,6 +154,8 @@ def test_divergence_from_itself_is_a_minimum(batch: tuple[np.ndarray, np.ndarray
 def test_too_few_classes() -> None:
     with pytest.raises(InputError, match="dlr needs logits of at least 3 classes, got 2"):
         dlr(jnp.zeros((1, 2)), jnp.array([0]))
+    with pytest.raises(InputError, match="dlr_targeted needs logits of at least 4 classes, got 3"):
+        dlr_targeted(jnp.zeros((1, 3)), jnp.array([0]), jnp.array([1]))
     with pytest.raises(InputError, match="margin needs logits of at least 2 classes, got 1"):
         margin(jnp.zeros((1, 1)), jnp.array([0]))
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import (
     PRESETS,
+    AttackConfig,
     DataConfig,
     EvaluationConfig,
     HessianConfig,
@@ -22,6 +23,7 @@ from rctaf_jax.data import load
 
 from ..training.trainer import num_steps
 from .activation_figure import activation_figure
+from .attack_run import attack_run
 from .environment import describe_devices
 from .evaluate_run import evaluate_run, hessian_run
 from .expand import expand
@@ -30,7 +32,14 @@ from .report import write_report
 from .results import load_results
 from .run_folder import RunConfig, load_data
 from .sweep import resolve_sweep, run_sweep
-from .tables import curvature_table, dataset_table, evaluation_table, hessian_table, summary_table
+from .tables import (
+    attack_table,
+    curvature_table,
+    dataset_table,
+    evaluation_table,
+    hessian_table,
+    summary_table,
+)
 from .train_run import resolve_run, train_run
 
 Flat = tyro.conf.arg(name="")
@@ -122,7 +131,7 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Measure clean and PGD accuracy of a trained network, image by image."""
+    """Measure clean and robust accuracy of a trained network, image by image."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of `rctaf train`, or one below members/ of a sweep."""
@@ -134,6 +143,28 @@ class Evaluate:
         result = evaluate_run(self.folder, self.evaluation, command)
         console.print(evaluation_table(result))
         say(console, f"Results: {self.folder / 'evaluation.json'}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """Measure robust accuracy of a trained network by AutoAttack, image by image.
+
+    What is done is kept in RUN/autoattack; interrupted and started again, it goes on from there.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of `rctaf train`, or one below members/ of a sweep."""
+    attack: Annotated[AttackConfig, Flat] = AttackConfig()
+    output: Path | None = None
+    """Folder for the results; RUN/autoattack when left out."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Attack, print a table."""
+        folder = self.output or self.folder / "autoattack"
+        say(console, f"Attacking {self.folder} on {describe_devices()}. Results go to {folder}.")
+        result = attack_run(self.folder, self.attack, folder, command, console)
+        console.print(attack_table(result))
+        say(console, f"Results: {folder / 'autoattack.json'}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +266,7 @@ def commands(words: Sequence[str]) -> Any:
         Annotated[Sweep, tyro.conf.subcommand("sweep", default=sweep)]
         | Annotated[Train, tyro.conf.subcommand("train", default=train)]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Attack, tyro.conf.subcommand("attack")]
         | Annotated[Hessian, tyro.conf.subcommand("hessian")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Activations, tyro.conf.subcommand("activations")]

@@ -6,13 +6,14 @@ from typing import Any
 from rich.console import Console
 
 from rctaf_jax.config import EvaluationConfig, HessianConfig, as_json
+from rctaf_jax.files import write_arrays, write_json
 
 from ..eval.accuracy import wilson_interval
 from .environment import describe_environment
-from .files import write_arrays, write_json
 from .measure import (
     check_evaluation,
     check_hessian,
+    describe_attack,
     describe_hessian,
     hessian_split,
     make_estimate_hessian,
@@ -51,8 +52,7 @@ def evaluate_run(folder: Path, config: EvaluationConfig, command: str) -> dict[s
     counts = {"clean": outcomes.clean_correct.sum(), "robust": outcomes.robust.sum()}
     train = run.config.train
     result: dict[str, Any] = {
-        "attack": f"PGD-{config.pgd_steps} x {config.pgd_restarts}, {config.pgd_loss}, "
-        f"{train.norm} {train.epsilon:.4g}",
+        "attack": f"{describe_attack(config)}, {train.norm} {train.epsilon:.4g}",
         "num_test": num_test,
         "nonfinite": int(outcomes.nonfinite.sum()),
     }

@@ -19,11 +19,15 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.losses import cross_entropy
 
 from ..eval.accuracy import make_clean_evaluation
+from ..eval.autoattack import make_autoattack
 from ..eval.pgd import make_pgd
+from ..eval.verdict import LogitsFn
 from ..hessian import Estimate, MeanSquare, estimate, init, make_dataset_product, run
 from ..models import create
 
 ATTACK_SEED = 0
+AUTOATTACK_BATCH = 128
+"""Slots at most: with fewer slots than images, those that are broken early make room."""
 PROBE_SEED = 0
 
 
@@ -82,8 +86,12 @@ def make_logits(
 def make_evaluate(
     config: EvaluationConfig, train: TrainConfig, activation: Activation, num_classes: int
 ) -> Evaluate:
-    """Clean and PGD accuracy, image by image, of any network of one structure."""
+    """Clean and robust accuracy, image by image, of any network of one structure."""
     logits = make_logits(train, activation, num_classes)
+    return _EVALUATIONS[config.attack](config, train, logits)
+
+
+def _with_pgd(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) -> Evaluate:
     clean = make_clean_evaluation(logits, batch_size=config.evaluation_batch)
     attack = make_pgd(
         logits,
@@ -102,6 +110,33 @@ def make_evaluate(
         return Outcomes(plain.correct, result.robust, plain.nonfinite | result.nonfinite)
 
     return evaluate
+
+
+def _with_autoattack(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) -> Evaluate:
+    size = min(config.evaluation_batch, AUTOATTACK_BATCH)
+    attack = make_autoattack(logits, norm=train.norm, batch_size=size)
+
+    def evaluate(variables: PyTree, split: Split) -> Outcomes:
+        key = jax.random.key(ATTACK_SEED)
+        result = attack(variables, split.images, split.labels, key, train.epsilon)
+        return Outcomes(result.correct, result.robust, result.nonfinite)
+
+    return evaluate
+
+
+_EVALUATIONS = {"pgd": _with_pgd, "autoattack": _with_autoattack}
+
+
+def describe_attack(config: EvaluationConfig) -> str:
+    """An evaluation's attack in a few words.
+
+    Example:
+      >>> describe_attack(EvaluationConfig())
+      'PGD-20 x 1, margin'
+    """
+    if config.attack == "autoattack":
+        return "AutoAttack"
+    return f"PGD-{config.pgd_steps} x {config.pgd_restarts}, {config.pgd_loss}"
 
 
 def make_estimate_hessian(

@@ -9,10 +9,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from ..eval.ensemble import AttackProgress
 
 
 def make_bars(console: Console) -> Progress:
@@ -92,3 +95,32 @@ def describe_row(row: dict[str, Any]) -> str:
         f"{row['id']}: clean {clean:.1f}%, robust {robust:.1f}%, Hessian norm {norm} "
         f"({seconds:.1f} s)"
     )
+
+
+class EnsembleProgress:
+    """The images that one attack after another is done with, and robust accuracy so far."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = make_bars(console)
+        self._tasks: dict[int, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, progress: AttackProgress) -> None:
+        """One more group of images is done."""
+        number, note = progress.number, f"robust {100 * progress.robust_accuracy:.2f}%"
+        if number not in self._tasks:
+            label = f"{progress.attack} ({number} of {progress.num_attacks})"
+            self._tasks[number] = self._bars.add_task(label, total=progress.num_examples, note="")
+        self._bars.update(self._tasks[number], completed=progress.num_done, note=note)

@@ -14,10 +14,16 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from rctaf_jax.files import write_bytes_atomic, write_text_atomic
+
 from . import wording
 from .figures import Panel, draw, mechanism_panels, robustness_panels
-from .files import write_bytes_atomic, write_text_atomic
-from .findings import hessian_sentences, paper_sentences, robustness_sentences
+from .findings import (
+    hessian_sentences,
+    paper_sentences,
+    robustness_sentences,
+    uses_autoattack,
+)
 from .plotting import inline_svg, png, svg
 from .results import Results, load_results, write_rows_csv
 from .summary import Summary, summarise
@@ -99,13 +105,8 @@ def measured_sentences(results: Results) -> list[str]:
         f"{wording.count(data['num_train'], 'image')} "
         f"{_METHODS.get(train['method'], 'by the method ' + train['method'])}."
     )
-    attack = (
-        f"Then {wording.count(data['num_test'], 'test image')} were attacked with projected "
-        f"gradient descent (PGD), which changes an image so as to raise "
-        f"{_ATTACK_LOSSES.get(evaluation['pgd_loss'], evaluation['pgd_loss'])}: "
-        f"{wording.count(evaluation['pgd_steps'], 'step')} from each of "
-        f"{wording.count(evaluation['pgd_restarts'], 'random start')}, {_budget(train)}."
-    )
+    tested = wording.count(data["num_test"], "test image")
+    attack = f"Then {tested} were attacked with {_attack(results, evaluation)}, {_budget(train)}."
     norms = [row.hessian for row in done if row.hessian is not None]
     if not norms:
         return [trained, attack]
@@ -116,6 +117,20 @@ def measured_sentences(results: Results) -> list[str]:
         f"{wording.count(norms[0].num_parameters, 'parameter')}."
     )
     return [trained, attack, hessian]
+
+
+def _attack(results: Results, evaluation: Mapping[str, Any]) -> str:
+    if uses_autoattack(results):
+        return (
+            "AutoAttack, an ensemble of four attacks without parameters to tune; an image counts "
+            "as robust if it withstands all of them"
+        )
+    loss = _ATTACK_LOSSES.get(evaluation["pgd_loss"], evaluation["pgd_loss"])
+    return (
+        f"projected gradient descent (PGD), which changes an image so as to raise {loss}: "
+        f"{wording.count(evaluation['pgd_steps'], 'step')} from each of "
+        f"{wording.count(evaluation['pgd_restarts'], 'random start')}"
+    )
 
 
 def interval_sentence(summaries: list[Summary]) -> str:

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError
-
-from .files import read_json, write_text_atomic
+from rctaf_jax.files import read_json, write_text_atomic
 
 CONFIG, ENVIRONMENT, DATA, ROW = "config.json", "environment.json", "data.json", "row.json"
 

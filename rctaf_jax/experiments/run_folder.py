@@ -16,12 +16,12 @@ from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.config import DataConfig, TrainConfig, as_json
 from rctaf_jax.data import Dataset, load, subset
 from rctaf_jax.errors import InputError
+from rctaf_jax.files import read_json, write_json
 
 from ..training.checkpoint import Checkpoints
 from ..training.state import TrainState
 from ..training.trainer import Trainer, make_trainer
 from .environment import describe_environment
-from .files import read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)

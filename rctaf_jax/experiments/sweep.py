@@ -20,6 +20,7 @@ import numpy as np
 from rctaf_jax.activations import Activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.data import Dataset, Split
+from rctaf_jax.files import write_arrays, write_json
 
 from ..training.checkpoint import Checkpoints
 from ..training.members import Member, Trained, map_members, members_per_device, train_members
@@ -28,7 +29,6 @@ from ..training.state import TrainState
 from ..training.step import Metrics
 from ..training.trainer import Trainer, device_data, make_trainer
 from .expand import Entry, by_family, expand, groups_of
-from .files import write_arrays, write_json
 from .measure import (
     EstimateHessian,
     Evaluate,
@@ -136,7 +136,8 @@ def compile_measurements(sweep: Sweep, programs: Programs, entry: Entry) -> None
     """Measure an untrained member on two images, by the programs that measure every member."""
     state = programs.trainer.initial(entry.seed, entry.activation.alpha)
     few = Split(*(array[:2] for array in sweep.dataset.test))
-    programs.evaluate(state.variables, few)
+    if sweep.config.evaluation.attack == "pgd":  # AutoAttack compiles for as many as there are
+        programs.evaluate(state.variables, few)
     programs.estimate_hessian(state.variables, few, num_probes=2)
 
 

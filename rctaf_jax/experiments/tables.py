@@ -13,7 +13,16 @@ from rctaf_jax.data import Dataset
 
 from .results import Results
 from .summary import summarise
-from .wording import ALPHA, CURVATURE, SIGMA, accuracy_short, family_label, norm_width, number
+from .wording import (
+    ALPHA,
+    CURVATURE,
+    SIGMA,
+    accuracy_short,
+    duration,
+    family_label,
+    norm_width,
+    number,
+)
 
 _PAPER_DIGITS = 2e-3  # the paper prints three decimals
 
@@ -86,6 +95,38 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
     if nonfinite:
         caption = f"{nonfinite} images have no finite logits: not robust, not broken. {caption}"
     table.caption = Text(caption)
+    return table
+
+
+def attack_table(result: Mapping[str, Any]) -> Table:
+    """Robust accuracy after each attack of an ensemble, with 95% Wilson intervals at both ends."""
+    table = _table("after", "%", "95% interval", "attacked", "broken", "time")
+    images = result["num_examples"]
+
+    def ends(name: str) -> tuple[str, str]:
+        low, high = result[f"{name}_interval"]
+        return f"{100 * result[f'{name}_accuracy']:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"
+
+    table.add_row("nothing (clean)", *ends("clean"), "", "", "")
+    for attack in result["attacks"]:
+        table.add_row(
+            attack["name"],
+            f"{100 * attack['accuracy']:.2f}",
+            "",
+            f"{attack['num_attacked']:,}",
+            f"{attack['num_broken']:,}",
+            duration(attack["seconds"]),
+        )
+    table.add_row("all", *ends("robust"), "", "", "")
+    lines = [
+        f"{result['threat_model']['norm']} {result['threat_model']['epsilon']:.4g}, "
+        f"{images:,} images. Data: {result['data_source']}"
+    ]
+    if result["num_nonfinite"]:
+        lines.append(
+            f"{result['num_nonfinite']} images have no finite logits: not robust, not broken."
+        )
+    table.caption = Text("\n".join(lines + [f"Careful: {text}" for text in result["warnings"]]))
     return table
 
 

@@ -1,6 +1,7 @@
-"""The plainest way to run an attack, which other ways must agree with."""
+"""The plainest way to run an attack, and a network whose official verdicts are known."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -49,3 +50,38 @@ def run_plainly() -> RunPlainly:
         return jax.tree.map(np.asarray, best)
 
     return run
+
+
+SmallCNN = Callable[[], tuple[LogitsFn, dict[str, np.ndarray]]]
+
+
+@pytest.fixture
+def small_cnn() -> SmallCNN:
+    """() to a small adversarially trained network, and values by name.
+
+    Those are 16 images of CIFAR-10 (a JPEG copy) that it classifies correctly, its logits, and
+    which of them withstood each attack of the official AutoAttack: Linf 8/255, L2 0.5, L1 12.
+    """
+
+    def load() -> tuple[LogitsFn, dict[str, np.ndarray]]:
+        with np.load(Path(__file__).parent / "data" / "small_cnn.npz") as arrays:
+            values = dict(arrays)
+
+        def network(x: jax.Array) -> jax.Array:
+            x = 4 * (x - 0.5)
+            for name, stride in (("c1", 1), ("c2", 2), ("c3", 2)):
+                x = jax.lax.conv_general_dilated(
+                    x,
+                    values[f"weights/{name}.weight"],
+                    (stride, stride),
+                    [(1, 1), (1, 1)],
+                    dimension_numbers=("NHWC", "OIHW", "NHWC"),
+                )
+                x += values[f"weights/{name}.bias"]
+                x *= jax.nn.sigmoid(float(values["alpha"]) * x)
+            pooled = x.reshape(len(x), 4, 2, 4, 2, 64).mean(axis=(2, 4)).reshape(len(x), -1)
+            return pooled @ values["weights/fc.weight"].T + values["weights/fc.bias"]
+
+        return network, values
+
+    return load

@@ -10,8 +10,8 @@ from rctaf_jax.eval import PGDResult, make_fgsm, make_pgd
 from rctaf_jax.eval.pgd import LOSSES
 from rctaf_jax.threat_model import NORMS
 
-EPSILON = {"Linf": 0.1, "L2": 0.15}
-DUAL = {"Linf": 1, "L2": 2}
+EPSILON = {"Linf": 0.1, "L2": 0.15, "L1": 0.2}
+DUAL = {"Linf": 1, "L2": 2, "L1": np.inf}
 KEY = jax.random.key(0)
 names = pytest.mark.parametrize("norm", NORMS)
 
@@ -165,8 +165,12 @@ def test_epsilon_zero_is_clean_accuracy(norm: str, examples: Examples) -> None:
 def test_fgsm_is_one_step_from_the_clean_image(norm: str, examples: Examples) -> None:
     weights = np.random.default_rng(0).normal(size=4).astype(np.float32)
     result = make_fgsm(_linear, norm=norm, batch_size=25)(weights, *examples, EPSILON[norm])
-    direction = np.sign(weights) if norm == "Linf" else weights / np.linalg.norm(weights)
-    towards = np.where(examples[1] == 1, -1, 1)[:, None] * direction
+    direction = {
+        "Linf": np.sign(weights),
+        "L2": weights / np.linalg.norm(weights),
+        "L1": np.sign(weights) * (np.abs(weights) == np.abs(weights).max()),
+    }
+    towards = np.where(examples[1] == 1, -1, 1)[:, None] * direction[norm]
     moved = examples[0] + EPSILON[norm] * towards.reshape(60, 2, 2, 1)
     is_right = _clean_margin(weights, examples) > 0
     np.testing.assert_allclose(result.adversarial[is_right], moved[is_right], atol=1e-5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.experiments.files import read_json, write_bytes_atomic, write_json, write_text_atomic
+from rctaf_jax.files import read_json, write_bytes_atomic, write_json, write_text_atomic
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:

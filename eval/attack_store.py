@@ -1,0 +1,125 @@
+"""The folder in which an ensemble of attacks keeps what it has done, so that it can go on.
+
+    setup.json              norm, epsilon, attacks, key, and the hash of the images and labels
+    clean_logits.npz        by which the network is known again
+    ATTACK/000001.npz       examples that an attack is done with, and what became of them
+
+Files are written whole or not at all. An example that is in one of them is not attacked again.
+"""
+
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from rctaf_jax.errors import InputError
+from rctaf_jax.files import read_json, write_arrays, write_json
+
+from .pool import Finished
+
+SETUP, LOGITS = "setup.json", "clean_logits.npz"
+FLUSH_SECONDS = 1.0
+"""A file holds what finished within so much time, so that a killed attack loses no more."""
+
+
+class Store:
+    """Keeps finished examples in memory, and in a folder where one is given.
+
+    Args:
+        directory: the folder, made if need be; None keeps nothing on the disk.
+        setup: what must be the same for the folder to go on, as plain JSON values.
+        clean_logits: the network's answers to the clean images; a network that answers otherwise
+            (relative difference above 1e-3) is another one.
+
+    Raises:
+        InputError: if the folder belongs to something else, or a file in it is damaged (which is
+            kept aside, so that the next call goes on without it).
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        setup: Mapping[str, Any],
+        clean_logits: Float[np.ndarray, "N C"],
+    ) -> None:
+        self.directory = directory
+        self._unwritten: dict[str, list[Finished]] = {}
+        self._since = time.monotonic()
+        if directory is None:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        if (directory / SETUP).exists():
+            _check_setup(directory, setup)
+        if (directory / LOGITS).exists():
+            _check_network(directory, clean_logits)
+        write_arrays(directory / LOGITS, {"clean_logits": clean_logits})
+        write_json(directory / SETUP, setup)
+
+    def load(self, attack: str) -> Iterator[tuple[Finished, float]]:
+        """What earlier calls finished: groups of examples, and the seconds that each took."""
+        if self.directory is None:
+            return
+        for path in sorted((self.directory / attack).glob("*.npz")):
+            arrays = _read(path)
+            seconds = float(arrays.pop("seconds"))
+            yield Finished(**arrays), seconds
+
+    def add(self, attack: str, finished: Finished) -> None:
+        """Takes in examples that an attack is done with; writes them every now and then."""
+        if self.directory is None:
+            return
+        self._unwritten.setdefault(attack, []).append(finished)
+        if time.monotonic() - self._since > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is not written yet."""
+        now = time.monotonic()
+        for attack, groups in self._unwritten.items():
+            assert self.directory is not None
+            folder = self.directory / attack
+            folder.mkdir(exist_ok=True)
+            numbers = [int(path.stem) for path in folder.glob("*.npz")]
+            path = folder / f"{max(numbers, default=0) + 1:06d}.npz"
+            merged = Finished(*(np.concatenate(parts) for parts in zip(*groups, strict=True)))
+            write_arrays(path, {**merged._asdict(), "seconds": np.array(now - self._since)})
+        self._unwritten, self._since = {}, now
+
+
+def _check_setup(directory: Path, setup: Mapping[str, Any]) -> None:
+    before = read_json(directory / SETUP)
+    different = sorted(k for k in before.keys() | setup.keys() if before.get(k) != setup.get(k))
+    if different:
+        name = different[0]
+        raise InputError(
+            f"{directory} holds an attack with another {name}: {before.get(name)} there, "
+            f"{setup.get(name)} here; give another folder."
+        )
+
+
+def _check_network(directory: Path, clean_logits: Float[np.ndarray, "N C"]) -> None:
+    known = _read(directory / LOGITS)["clean_logits"]
+    scale = max(float(np.abs(np.nan_to_num(known, posinf=0, neginf=0)).max()), 1e-30)
+    if not np.allclose(known, clean_logits, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
+        raise InputError(
+            f"{directory} holds an attack on another network: its answers to the clean images are "
+            "not this one's; give another folder."
+        )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        # Opened here, since NumPy leaves a damaged archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        aside = path.with_name(path.name + ".damaged")
+        path.rename(aside)
+        raise InputError(
+            f"{path} is damaged ({error}) and was kept aside as {aside.name}; run the same again "
+            "to attack only the examples that were in it."
+        ) from None

@@ -1,0 +1,267 @@
+"""Running an attack on many examples, in slots that are filled again as soon as they are free.
+
+A program has a fixed number of slots. An example leaves its slot when it is broken or has gone
+through all runs and steps of the attack, and the next one takes its place: no slot works on an
+example whose fate is known, and one compiled program serves examples at all stages. Towards the
+end, when nobody waits, those left move to a program a quarter as wide.
+
+Outcomes do not depend on the number of slots or devices, since examples never interact.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from rctaf_jax.threat_model import Scalar
+
+from .attack import Attack, Examples
+
+Variables = Any
+Ask = Callable[[Variables, Float[Array, "B H W C"], Array], Float[Array, "B classes"]]
+
+CHUNK = 10
+"""Steps between two looks at what has finished; a look makes the host wait for the device."""
+SHRINK, NUM_WIDTHS = 4, 3
+
+
+class Finished(NamedTuple):
+    """Examples that an attack is done with, on the host.
+
+    Attributes:
+        example: which they are.
+        is_broken, nonfinite: as in `attack.Outcome`; neither for those that withstood.
+        adversarial: the misclassified image, the clean one where there is none.
+        num_steps: steps that were taken, over all runs.
+    """
+
+    example: Int[np.ndarray, " n"]
+    is_broken: Bool[np.ndarray, " n"]
+    nonfinite: Bool[np.ndarray, " n"]
+    adversarial: Float[np.ndarray, "n H W C"]
+    num_steps: Int[np.ndarray, " n"]
+
+
+class Slots(NamedTuple):
+    """What lies in the slots of one device; every array's first axis is theirs."""
+
+    examples: Examples
+    run: Int[Array, " B"]
+    step: Int[Array, " B"]
+    is_finished: Bool[Array, " B"]
+    state: Any
+
+
+class Programs(NamedTuple):
+    """One attack on one kind of network, compiled at the first call for each number of slots.
+
+    Attributes:
+        attack: which.
+        fill: (slots or None, examples, is_new [B], epsilon) to slots.
+        advance: (variables, slots, epsilon) to slots, `CHUNK` steps later.
+        gather: (slots, positions) to the slots at these positions.
+    """
+
+    attack: Attack
+    fill: Callable[..., Slots]
+    advance: Callable[[Variables, Slots, Scalar], Slots]
+    gather: Callable[[Slots, Int[np.ndarray, " b"]], Slots]
+
+
+def make_programs(attack: Attack, ask: Ask) -> Programs:
+    """Prepares an attack for all networks of one structure; nothing is compiled yet.
+
+    Args:
+        attack: what to run.
+        ask: (variables, images, keys) to logits; a deterministic network ignores the keys.
+    """
+
+    def start(examples: Examples, run: Array, epsilon: Scalar) -> Any:
+        return attack.start(examples, run, epsilon)
+
+    def fill(slots: Slots | None, examples: Examples, is_new: Array, epsilon: Scalar) -> Slots:
+        zero = jnp.zeros(is_new.shape, jnp.int32)
+        new = Slots(examples, zero, zero, ~is_new, start(examples, zero, epsilon))
+        return new if slots is None else _choose(is_new, new, slots)
+
+    def step(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+        def predict(images: Array, keys: Array) -> Array:
+            return ask(variables, images, keys)
+
+        with jax.default_matmul_precision("highest"):
+            state = attack.step(predict, slots.examples, slots.step, epsilon, slots.state)
+        outcome = _choose(slots.is_finished, slots.state.outcome, state.outcome)
+        state = state._replace(outcome=outcome)
+        num_steps = jnp.where(slots.is_finished, slots.step, slots.step + 1)
+        is_decided = outcome.is_broken | outcome.nonfinite
+        is_over = (num_steps == attack.num_steps) & ~is_decided & ~slots.is_finished
+        is_next = is_over & (slots.run + 1 < attack.num_runs)
+        run = slots.run + is_next
+        if attack.num_runs > 1:
+            state = jax.lax.cond(
+                is_next.any(),
+                lambda: _choose(is_next, start(slots.examples, run, epsilon), state),
+                lambda: state,
+            )
+        is_finished = slots.is_finished | is_decided | (is_over & ~is_next)
+        return Slots(slots.examples, run, jnp.where(is_next, 0, num_steps), is_finished, state)
+
+    return Programs(attack, jax.jit(fill, donate_argnums=0), _repeated(step), jax.jit(_gather))
+
+
+def _repeated(step: Callable[..., Slots]) -> Callable[[Variables, Slots, Scalar], Slots]:
+    """`CHUNK` steps: a loop on the device, but on the host where the device is a CPU.
+
+    XLA:CPU's convolutions, which a network that is not one of ours will have, are several times
+    slower inside a loop of its own.
+    """
+    single = jax.jit(step, donate_argnums=1)
+
+    def on_host(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+        for _ in range(CHUNK):
+            slots = single(variables, slots, epsilon)
+        return slots
+
+    def on_device(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+        return jax.lax.fori_loop(0, CHUNK, lambda _, slots: step(variables, slots, epsilon), slots)
+
+    if jax.default_backend() == "cpu":
+        return on_host
+    return jax.jit(on_device, donate_argnums=1)
+
+
+def _choose(condition: Bool[Array, " B"], new: Any, old: Any) -> Any:
+    """Example by example, one of two trees."""
+
+    def select(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(select, new, old)
+
+
+def _gather(slots: Slots, positions: Int[Array, " b"]) -> Slots:
+    return jax.tree.map(lambda leaf: leaf[positions], slots)
+
+
+def attack_all(
+    programs: Programs,
+    variables: Variables,
+    examples: Examples,
+    pending: Sequence[int],
+    *,
+    epsilon: Scalar,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> Iterator[Finished]:
+    """Attacks some examples of a dataset, and hands them out as their fates are known.
+
+    Args:
+        programs: of the attack and the network.
+        variables: of the network.
+        examples: of the whole dataset, on the host (the keys on any device).
+        pending: which of them to attack, in this order.
+        epsilon: radius of the threat model.
+        batch_size: slots on each device, at most.
+        devices: where to run; each has its own slots, all share the queue.
+
+    Yields:
+        Each example once, in groups, in no particular order.
+    """
+    queue = deque(pending)
+    share = -(-len(queue) // len(devices))
+    lanes = [_Lane(programs, variables, examples, epsilon, device) for device in devices]
+    for lane in lanes:
+        lane.open(_width(batch_size, min(share, len(queue))), queue)
+    while any(lane.is_busy for lane in lanes):
+        for lane in lanes:
+            lane.advance()
+        for lane in lanes:
+            finished = lane.collect()
+            if finished is not None:
+                yield finished
+            lane.refill(queue, batch_size)
+
+
+def _width(batch_size: int, needed: int) -> int:
+    """The narrowest of a few widths that has a slot for each, or the widest."""
+    widths = [max(batch_size // SHRINK**i, 1) for i in range(NUM_WIDTHS)]
+    return min((width for width in widths if width >= needed), default=batch_size)
+
+
+class _Lane:
+    """One device: its slots, and whose they are (-1: nobody's)."""
+
+    def __init__(
+        self,
+        programs: Programs,
+        variables: Variables,
+        examples: Examples,
+        epsilon: Scalar,
+        device: jax.Device,
+    ) -> None:
+        self.programs, self.examples, self.epsilon = programs, examples, epsilon
+        self.device, self.variables = device, jax.device_put(variables, device)
+        self.owner = np.zeros(0, np.int64)
+        self.slots: Any = None
+
+    @property
+    def is_busy(self) -> bool:
+        return bool((self.owner >= 0).any())
+
+    def open(self, width: int, queue: deque[int]) -> None:
+        self.owner = np.full(width, -1)
+        self._take(queue)
+
+    def _take(self, queue: deque[int]) -> None:
+        is_new = np.zeros(len(self.owner), bool)
+        for position in np.flatnonzero(self.owner < 0)[: len(queue)]:
+            self.owner[position], is_new[position] = queue.popleft(), True
+        if not is_new.any():
+            return
+        rows = np.where(is_new, self.owner, 0)
+        chosen = jax.device_put(Examples(*(leaf[rows] for leaf in self.examples)), self.device)
+        self.slots = self.programs.fill(self.slots, chosen, is_new, self.epsilon)
+
+    def advance(self) -> None:
+        if self.is_busy:
+            self.slots = self.programs.advance(self.variables, self.slots, self.epsilon)
+
+    def collect(self) -> Finished | None:
+        """Takes finished examples out of their slots, if there are any."""
+        if not self.is_busy:
+            return None
+        is_done = np.asarray(self.slots.is_finished) & (self.owner >= 0)
+        positions = np.flatnonzero(is_done)
+        if not len(positions):
+            return None
+        outcome, example = self.slots.state.outcome, self.owner[positions]
+        self.owner[positions] = -1
+
+        def fetch(leaf: Array) -> Any:
+            return np.asarray(leaf)[positions]
+
+        runs, steps = fetch(self.slots.run).astype(np.int64), fetch(self.slots.step)
+        return Finished(
+            example,
+            fetch(outcome.is_broken),
+            fetch(outcome.nonfinite),
+            fetch(outcome.adversarial),
+            runs * self.programs.attack.num_steps + steps,
+        )
+
+    def refill(self, queue: deque[int], batch_size: int) -> None:
+        """Puts the next examples into free slots; without any, moves to fewer slots if it can."""
+        if queue:
+            self._take(queue)
+            return
+        busy = np.flatnonzero(self.owner >= 0)
+        width = _width(batch_size, len(busy))
+        if len(busy) and width < len(self.owner):
+            free = np.flatnonzero(self.owner < 0)
+            positions = np.concatenate([busy, free])[:width]
+            self.slots = self.programs.gather(self.slots, positions)
+            self.owner = self.owner[positions]
