@@ -134,3 +134,13 @@ def test_other_settings_are_told(make_folder: Factory, make_member: Factory) -> 
     assert "ε = 0.5 long in the L2 norm" in text
     assert "trained for 1 epoch on" in text
     assert "the perturbations (L2, ε = 0.5)" in text
+
+
+@pytest.mark.parametrize("attack", ["pgd", "autoattack"])
+def test_the_attack_is_told(attack: str, make_folder: Factory, make_member: Factory) -> None:
+    evaluation = {"attack": attack, "pgd_steps": 20, "pgd_restarts": 2, "pgd_loss": "margin"}
+    text = read(make_folder([make_member(1, 7, 0)], evaluation=evaluation)).text
+    is_pgd = attack == "pgd"
+    assert ("projected gradient descent (PGD)" in text) == is_pgd
+    assert ("the attack (PGD instead of AutoAttack)" in text) == is_pgd
+    assert ("AutoAttack, an ensemble of four attacks" in text) != is_pgd
