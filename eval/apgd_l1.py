@@ -9,7 +9,6 @@ from the best point of the one before; only what the last one finds counts.
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -17,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from rctaf_jax.threat_model import Scalar, project
 
 from .attack import Pixels
+from .threshold import largest_threshold
 
 if TYPE_CHECKING:
     from .apgd import Iterate
@@ -139,25 +139,11 @@ def _sparse_sign(gradient: Pixels, fraction: Float[Array, " B"]) -> Pixels:
     size = jnp.abs(flat)
     num_entries = flat.shape[1]
     dropped = jnp.clip(((1 - fraction) * num_entries).astype(jnp.int32), 0, num_entries - 1)
-    is_large = size >= _kth_largest(size, num_entries - dropped)[:, None]
+    num_kept = (num_entries - dropped)[:, None]
+    least = largest_threshold(
+        lambda t: jnp.sum(size >= t, axis=1, keepdims=True) >= num_kept, len(size), size.dtype
+    )
+    is_large = size >= least
     signs = jnp.where(is_large, jnp.sign(flat), 0)
     count = jnp.sum(jnp.abs(signs), axis=1, keepdims=True)
     return (signs / jnp.maximum(count, 1)).reshape(gradient.shape)
-
-
-def _kth_largest(values: Float[Array, "B n"], k: Int[Array, " B"]) -> Float[Array, " B"]:
-    """Of numbers that are not negative, whose bits are ordered as they are: bit by bit.
-
-    Sorting them takes ten times as long on the CPU, and `top_k` needs one k for all.
-    """
-    integer = {4: jnp.int32, 8: jnp.int64}[values.dtype.itemsize]
-    bits = jax.lax.bitcast_convert_type(values, integer)
-    num_bits = 8 * values.dtype.itemsize - 1
-
-    def decide(i: int, found: Int[Array, " B"]) -> Int[Array, " B"]:
-        trial = found | jnp.left_shift(jnp.ones((), integer), num_bits - 1 - i)
-        is_reached = jnp.sum(bits >= trial[:, None], axis=1) >= k
-        return jnp.where(is_reached, trial, found)
-
-    found = jax.lax.fori_loop(0, num_bits, decide, jnp.zeros(len(values), integer))
-    return jax.lax.bitcast_convert_type(found, values.dtype)

@@ -8,7 +8,7 @@ Only |w_i| and the room p_i matter, the distance from x_i to the side of the box
 
 with m_i = min(lambda, p_i) for Linf and min(lambda |w_i|, p_i) for L2; L1 spends the room of the
 largest |w_i| first. The sum grows with lambda and is linear between the values where an entry meets
-the box, so sorting these finds lambda: O(n log n).
+the box. Sorting these would find lambda; Newton's method does in fewer passes over the pixels.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,11 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from rctaf_jax.threat_model import norm_named
+
+from .threshold import largest_threshold
 
 Rows = Float[Array, "B n"]
 Column = Float[Array, "B 1"]
@@ -76,39 +78,46 @@ def _move_l2(weight: Rows, room: Rows, gap: Column) -> Rows:
 
 
 def _clipped_ray(speed: Rows, weight: Rows, room: Rows, gap: Column) -> Rows:
-    """m = min(lambda speed, room) with <weight, m> = gap."""
+    """m = min(lambda speed, room) with <weight, m> = gap, by Newton's method.
+
+    The sum is concave in lambda, so from 0 Newton's steps rise to the solution and reach it as soon
+    as the set of entries that have met the box is right: after some ten steps, exactly.
+    """
     slope = weight * speed
     # An entry that never meets the box contributes nothing, so it may as well meet it at once.
     meets = jnp.where(slope > 0, room / jnp.where(slope > 0, speed, 1), 0)
     full = jnp.where(slope > 0, weight * room, 0)
-    times, fulls, slopes = jax.lax.sort((meets, full, slope), num_keys=1)
-    # Suffix sums are summed from their end: total minus prefix would cancel.
-    reached = jnp.cumsum(fulls, axis=1) + times * (_suffix_sums(slopes) - slopes)
-    segment = jnp.sum(reached < gap, axis=1, keepdims=True)
-    is_reachable = segment < weight.shape[1]
-    start = jnp.take_along_axis(times, jnp.minimum(segment, weight.shape[1] - 1), axis=1)
-    is_free = meets >= start
-    used = jnp.sum(jnp.where(is_free, 0, full), axis=1, keepdims=True)
-    free_slope = jnp.sum(jnp.where(is_free, slope, 0), axis=1, keepdims=True)
-    ray = jnp.maximum(gap - used, 0) / jnp.where(free_slope > 0, free_slope, 1)
-    return jnp.where(is_reachable, jnp.minimum(ray * speed, room), room)
+
+    def newton(ray: Column) -> Column:
+        is_free = meets > ray
+        used = jnp.sum(jnp.where(is_free, 0, full), axis=1, keepdims=True)
+        free_slope = jnp.sum(jnp.where(is_free, slope, 0), axis=1, keepdims=True)
+        solution = jnp.maximum(gap - used, 0) / jnp.where(free_slope > 0, free_slope, 1)
+        return jnp.maximum(ray, jnp.where(free_slope > 0, solution, jnp.inf))
+
+    def advance(state: tuple[Column, Column]) -> tuple[Column, Column]:
+        return state[1], newton(state[1])
+
+    origin = jnp.zeros_like(gap)
+    start = (origin, newton(origin))
+    _, ray = jax.lax.while_loop(lambda state: jnp.any(state[1] > state[0]), advance, start)
+    is_reachable = jnp.isfinite(ray)
+    return jnp.where(is_reachable, jnp.minimum(jnp.where(is_reachable, ray, 0) * speed, room), room)
 
 
 def _move_l1(weight: Rows, room: Rows, gap: Column) -> Rows:
+    """All the room of the entries above some weight, and a share of those that equal it."""
     full = weight * room
-    weights, fulls = jax.lax.sort((weight, full), num_keys=1)
-    segment = jnp.sum(_suffix_sums(fulls) >= gap, axis=1, keepdims=True) - 1
-    least = jnp.take_along_axis(weights, jnp.maximum(segment, 0), axis=1)
-    used = jnp.sum(jnp.where(weight > least, full, 0), axis=1, keepdims=True)
+
+    def gained(is_used: Bool[Array, "B n"]) -> Column:
+        return jnp.sum(jnp.where(is_used, full, 0), axis=1, keepdims=True)
+
+    least = largest_threshold(lambda t: gained(weight >= t) >= gap, len(weight), weight.dtype)
     # Equal weights share, so that the order of pixels does not matter.
-    shared = jnp.sum(jnp.where(weight == least, full, 0), axis=1, keepdims=True)
+    used, shared = gained(weight > least), gained(weight == least)
     share = jnp.clip((gap - used) / jnp.where(shared > 0, shared, 1), 0, 1)
     moved = jnp.where(weight > least, 1, jnp.where(weight == least, share, 0)) * room
-    return jnp.where(segment >= 0, moved, room)
-
-
-def _suffix_sums(values: Rows) -> Rows:
-    return jax.lax.cumsum(values, axis=1, reverse=True)
+    return jnp.where(gained(weight >= 0) >= gap, moved, room)
 
 
 _MOVES: dict[str, Callable[[Rows, Rows, Column], Rows]] = {

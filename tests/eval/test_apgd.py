@@ -81,19 +81,6 @@ def test_published_phases() -> None:
         assert len(apgd_l1.schedule(num_steps).radius) == num_steps + 3
 
 
-def test_kth_largest_equals_sorting() -> None:
-    values = np.abs(np.random.default_rng(0).normal(size=(50, 37)))
-    values[:10, 5:20] = 0
-    values[10:20] = np.round(values[10:20], 1)
-    values[20] *= 1e-40
-    k = np.random.default_rng(1).integers(1, 38, 50)
-    for dtype in (np.float32, np.float64):
-        with jax.enable_x64(dtype == np.float64):
-            found = np.asarray(apgd_l1._kth_largest(jnp.asarray(values, dtype), jnp.asarray(k)))
-        expected = np.sort(values.astype(dtype), axis=1)[np.arange(50), 37 - k]
-        np.testing.assert_array_equal(found, expected)
-
-
 def _examples(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> Examples:
     images = jnp.asarray(images)
     keys = jax.random.split(jax.random.key(5), len(images))

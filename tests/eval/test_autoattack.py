@@ -215,6 +215,28 @@ def test_misclassified_and_unanswered_images():
     np.testing.assert_array_equal(result.adversarial, images)
 
 
+def test_random_networks_take_a_key_for_each_image():
+    """Whose noise belongs to the image: the same for other batches, another for another key."""
+
+    def noisy(x, keys):
+        noise = jax.vmap(lambda key: jax.random.normal(key, (5,)))(keys)
+        return curved(x) + 0.3 * noise
+
+    def attack(batch_size, key):
+        return autoattack(
+            noisy, IMAGES, CURVED_LABELS, epsilon=SMALL["Linf"], version="rand", key=key,
+            attacks=[make_apgd(norm="Linf", loss="ce", num_steps=5, num_eot=3)],
+            batch_size=batch_size, devices=jax.local_devices()[:1],
+        )  # fmt: skip
+
+    first, second = attack(40, KEY), attack(7, KEY)
+    np.testing.assert_array_equal(first.robust, second.robust)
+    np.testing.assert_array_equal(first.adversarial, second.adversarial)
+    assert 0 < first.robust.sum() < first.correct.sum() < 40
+    other = attack(40, jax.random.key(1))
+    assert (other.correct != first.correct).any()
+
+
 def test_several_networks_compile_once():
     traced = []
 
