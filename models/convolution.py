@@ -9,7 +9,7 @@ Accelerators take `native`. XLA:CPU's convolution, its input gradient above all,
 slower inside a loop on the device than outside it, and 6 to 20 times under `vmap` over kernels. So
 the CPU takes sums and matrix products, which cost the same everywhere, as do their derivatives:
 `winograd` where a network is wide, `row_products` elsewhere. Their price is memory: the patches
-stay for the kernel's gradient, about three times what `native` keeps in ResNet-18's training step.
+stay for the kernel's gradient, about twice what `native` keeps in a training step of ResNet-18.
 """
 
 import functools
