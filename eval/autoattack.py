@@ -128,8 +128,7 @@ def autoattack(
         batch_size=batch_size,
         devices=devices,
     )
-    report = _silent if progress is None else progress
-    return run((), images, labels, key, epsilon, directory=directory, progress=report)
+    return run((), images, labels, key, epsilon, directory=directory, progress=progress)
 
 
 def run_attack(
@@ -208,7 +207,7 @@ def make_autoattack(
         epsilon: float,
         *,
         directory: str | Path | None = None,
-        progress: Progress = _silent,
+        progress: Progress | None = None,
     ) -> AutoAttackResult:
         threat = threat_model(norm, epsilon)
         if not threat.epsilon:
@@ -228,15 +227,15 @@ def make_autoattack(
             doubts += _look_at_network(ask, variables, examples)
         setting = Setting(variables, examples, threat.epsilon, batch_size, chosen, individual)
         clean = judge(logits, y)
-        fates, reports = run_all(programs, setting, clean, store, progress)
+        fates, reports = run_all(programs, setting, clean, store, progress or _silent)
         require_allowed(fates.adversarial, x, threat)
         doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
+        correct = np.asarray(clean.correct)
         if not is_random:  # whose answers differ from one call to the next
-            again = judge(answers(variables, fates.adversarial, y, keys), y)
-            is_broken = np.asarray(clean.correct) & ~fates.robust & ~fates.nonfinite
-            num_different = int((is_broken & np.asarray(again.correct)).sum())
-            doubts.append(checks.differs_again(num_different))
-        return _result(fates, np.asarray(clean.correct), reports, doubts)
+            again = np.asarray(judge(answers(variables, fates.adversarial, y, keys), y).correct)
+            is_broken = correct & ~fates.robust & ~fates.nonfinite
+            doubts.append(checks.differs_again(int((is_broken & again).sum())))
+        return _result(fates, correct, reports, doubts)
 
     return run
 

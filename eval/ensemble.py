@@ -105,7 +105,7 @@ def run_all(
         setting: what they are given.
         clean: the network's verdict on the clean images.
         store: what is done, and where more of it is kept.
-        progress: called at the start of each attack and as its images are done.
+        progress: called whenever an attack is done with some images.
     """
     correct = np.asarray(clean.correct)
     nonfinite, images = np.array(clean.nonfinite), np.array(setting.examples.images)
@@ -141,20 +141,23 @@ def _groups(
         is_pending[finished.example] = False
         yield finished, seconds
     since = time.monotonic()
-    for finished in attack_all(
-        program,
-        setting.variables,
-        setting.examples,
-        np.flatnonzero(is_pending).tolist(),
-        epsilon=setting.epsilon,
-        batch_size=setting.batch_size,
-        devices=setting.devices,
-    ):
-        store.add(place, finished)
-        now = time.monotonic()
-        yield finished, now - since
-        since = now
-    store.flush()
+    todo = np.flatnonzero(is_pending).tolist()
+    try:
+        for finished in attack_all(
+            program,
+            setting.variables,
+            setting.examples,
+            todo,
+            epsilon=setting.epsilon,
+            batch_size=setting.batch_size,
+            devices=setting.devices,
+        ):
+            store.add(place, finished)
+            now = time.monotonic()
+            yield finished, now - since
+            since = now
+    finally:  # interrupted or not, what is done is kept
+        store.flush()
 
 
 def _record(fates: Fates, finished: Finished) -> None:

@@ -80,12 +80,9 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
         ask: (variables, images, keys) to logits; a deterministic network ignores the keys.
     """
 
-    def start(examples: Examples, run: Array, epsilon: Scalar) -> Any:
-        return attack.start(examples, run, epsilon)
-
     def fill(slots: Slots | None, examples: Examples, is_new: Array, epsilon: Scalar) -> Slots:
         zero = jnp.zeros(is_new.shape, jnp.int32)
-        new = Slots(examples, zero, zero, ~is_new, start(examples, zero, epsilon))
+        new = Slots(examples, zero, zero, ~is_new, attack.start(examples, zero, epsilon))
         return new if slots is None else _choose(is_new, new, slots)
 
     def step(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
@@ -104,7 +101,7 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
         if attack.num_runs > 1:
             state = jax.lax.cond(
                 is_next.any(),
-                lambda: _choose(is_next, start(slots.examples, run, epsilon), state),
+                lambda: _choose(is_next, attack.start(slots.examples, run, epsilon), state),
                 lambda: state,
             )
         is_finished = slots.is_finished | is_decided | (is_over & ~is_next)
@@ -175,7 +172,7 @@ def attack_all(
     share = -(-len(queue) // len(devices))
     lanes = [_Lane(programs, variables, examples, epsilon, device) for device in devices]
     for lane in lanes:
-        lane.open(_width(batch_size, min(share, len(queue))), queue)
+        lane.open(_width(batch_size, share), queue)
     while any(lane.is_busy for lane in lanes):
         for lane in lanes:
             lane.advance()

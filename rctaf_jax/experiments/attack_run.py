@@ -13,7 +13,7 @@ from ..eval.accuracy import wilson_interval
 from ..eval.autoattack import AutoAttackResult, make_autoattack
 from .evaluate_run import provenance
 from .measure import make_logits
-from .progress import EnsembleProgress
+from .progress import make_bars, show_attacks
 from .run_folder import Run, open_run
 
 IMAGES = "autoattack.npz"
@@ -55,7 +55,8 @@ def attack_run(
         batch_size=config.attack_batch,
     )
     key = jax.random.key(config.attack_seed)
-    with EnsembleProgress(console) as progress:
+    with make_bars(console) as bars:
+        progress = show_attacks(bars)
         result = attack(
             run.state.variables, images, labels, key, epsilon, directory=folder, progress=progress
         )

@@ -1,6 +1,7 @@
 """Progress of long work on the terminal: a bar where there is one, lines where there is none."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -97,30 +98,15 @@ def describe_row(row: dict[str, Any]) -> str:
     )
 
 
-class EnsembleProgress:
-    """The images that one attack after another is done with, and robust accuracy so far."""
+def show_attacks(bars: Progress) -> Callable[[AttackProgress], None]:
+    """A bar for each attack: the images that it is done with, and robust accuracy so far."""
+    tasks: dict[int, TaskID] = {}
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._bars = make_bars(console)
-        self._tasks: dict[int, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
-
-    def __call__(self, progress: AttackProgress) -> None:
-        """One more group of images is done."""
+    def show(progress: AttackProgress) -> None:
         number, note = progress.number, f"robust {100 * progress.robust_accuracy:.2f}%"
-        if number not in self._tasks:
+        if number not in tasks:
             label = f"{progress.attack} ({number} of {progress.num_attacks})"
-            self._tasks[number] = self._bars.add_task(label, total=progress.num_examples, note="")
-        self._bars.update(self._tasks[number], completed=progress.num_done, note=note)
+            tasks[number] = bars.add_task(label, total=progress.num_examples, note="")
+        bars.update(tasks[number], completed=progress.num_done, note=note)
+
+    return show

@@ -338,6 +338,27 @@ def test_folder_of_another_model_or_data_is_refused(tmp_path):
         autoattack(curved, IMAGES, CURVED_LABELS, **(settings | {"epsilon": 0.06}))
 
 
+def test_interrupted_keeps_all_that_was_done(tmp_path):
+    """Even what finished within the second before; the network may be asked without a progress."""
+    done = []
+
+    def interrupt(progress):
+        done.append(progress.num_done)
+        raise KeyboardInterrupt
+
+    run = make_autoattack(
+        lambda _, x: curved(x), norm="Linf", attacks=quick("Linf")[:1], batch_size=8,
+        devices=jax.local_devices()[:1],
+    )  # fmt: skip
+    arguments = ((), IMAGES, CURVED_LABELS, KEY, SMALL["Linf"])
+    with pytest.raises(KeyboardInterrupt):
+        run(*arguments, directory=tmp_path, progress=interrupt)
+    stored = [np.load(file)["example"] for file in tmp_path.glob("1-apgd-ce/*.npz")]
+    assert sum(map(len, stored)) == done[-1] > 0
+    resumed = run(*arguments, directory=tmp_path, progress=None)
+    np.testing.assert_array_equal(resumed.adversarial, run(*arguments).adversarial)
+
+
 def test_progress_is_told(tmp_path):
     told = []
     result = autoattack(
