@@ -39,11 +39,13 @@ from rich.table import Table
 
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.models import Model, convolution, create, to_torch
-from rctaf_jax.training import augmentation, trades
-from rctaf_jax.training.method import Budget, Images, Labels, Method, Predict
-from rctaf_jax.training.schedules import schedule_named
+from rctaf_jax.training import ascents, augmentation, trades
+from rctaf_jax.training.batches import Batch
+from rctaf_jax.training.budgets import Shape, budget_named
+from rctaf_jax.training.method import BASE, Budget, Images, Labels, Method, Predict
+from rctaf_jax.training.schedules import Length, schedule_named
 from rctaf_jax.training.state import MOMENTUM, initial_state, sgd
-from rctaf_jax.training.step import Batch, Settings, make_step
+from rctaf_jax.training.step import Plan, Settings, make_step
 
 EPSILON, STEP_SIZE, ATTACK_STEPS, WEIGHT = 8 / 255, 0.007, 10, 6.0
 LEARNING_RATE, WEIGHT_DECAY = 0.1, 2e-4
@@ -79,7 +81,7 @@ class Problem:
         self.width = benchmark.width
         self.images = rng.integers(0, 256, shape, np.uint8)
         self.labels = rng.integers(0, 10, benchmark.batch, np.int32)
-        self.noise = (trades.START_DEVIATION * rng.standard_normal(shape)).astype(np.float32)
+        self.noise = (ascents.START_DEVIATION * rng.standard_normal(shape)).astype(np.float32)
         self.variables = self.model().init(jax.random.key(0), shape[1:])
 
     def model(self, dtype: Any = jnp.float32) -> Model:
@@ -100,24 +102,25 @@ def our_step(problem: Problem, dtype: Any) -> Step:
         keys: Any, predict: Predict, images: Images, labels: Labels, budget: Budget
     ) -> Images:
         start = images + jnp.asarray(problem.noise, images.dtype)
-        return trades.ascend_divergence(predict, images, start, budget)
+        return ascents.ascend_divergence(predict, images, start, budget)
 
-    optimizer = sgd(WEIGHT_DECAY)
-    step = make_step(
-        problem.model(dtype).apply,
-        Method("trades", perturb, trades.make_loss(WEIGHT)),
-        optimizer,
-        schedule_named("constant", 1),
-        augmentation.none,
-        norm="Linf",
-        attack_steps=ATTACK_STEPS,
+    method = Method("trades", perturb, trades.make_loss(WEIGHT))
+    plan = Plan(
+        apply=problem.model(dtype).apply,
+        method=method,
+        optimizer=sgd(WEIGHT_DECAY),
+        schedule=schedule_named("constant", Length(1, 1)),
+        budget=budget_named("fixed", Shape("Linf", 1, ATTACK_STEPS)),
+        augmentations={BASE: augmentation.none},
+        epoch_steps=1,
     )
+    step = make_step(plan)
     program = jax.jit(step, donate_argnums=0)
     variables = jax.tree.map(jnp.copy, problem.variables)
-    state = initial_state(variables, optimizer, jax.random.key(0))
+    state = initial_state(variables, plan.optimizer, jax.random.key(0), method, num_classes=10)
     keys = jax.random.split(jax.random.key(0), len(problem.labels))
     batch = Batch(jnp.asarray(problem.images), jnp.asarray(problem.labels), keys)
-    settings = Settings(*map(jnp.float32, (EPSILON, STEP_SIZE, LEARNING_RATE)))
+    settings = Settings(*map(jnp.float32, (EPSILON, STEP_SIZE, LEARNING_RATE, 0, 0)))
 
     def advance() -> float:
         nonlocal state

@@ -8,7 +8,6 @@ Files are written whole or not at all. An example that is in one of them is not 
 """
 
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_json, write_arrays, write_json
+from rctaf_jax.files import read_arrays, read_json, write_arrays, write_json
 
 from .pool import Finished
 
@@ -112,14 +111,6 @@ def _check_network(directory: Path, clean_logits: Float[np.ndarray, "N C"]) -> N
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        # Opened here, since NumPy leaves a damaged archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        aside = path.with_name(path.name + ".damaged")
-        path.rename(aside)
-        raise InputError(
-            f"{path} is damaged ({error}) and was kept aside as {aside.name}; run the same again "
-            "to attack only the examples that were in it."
-        ) from None
+    return read_arrays(
+        path, remedy="run the same again to attack only the examples that were in it"
+    )

@@ -1,27 +1,60 @@
 """Hessian diagonals: exactly for small networks, by random probes for large ones."""
 
+from . import coordinates, xdiag
+from .appendix import DiagonalParts, appendix_diagonal, single_hidden_layer_diagonal
+from .appendix_terms import (
+    HiddenTerms,
+    full_matrix_recursion,
+    hidden_terms,
+    paper_recursion,
+    path_sum,
+)
 from .checks import check_deterministic, check_independent
-from .estimates import Estimate, MeanSquare, estimate
-from .exact import exact_diagonal
-from .hutchinson import HutchinsonState, init, merge, run, update
+from .dense import Layer, forward, layers_from_mlp, mlp_from_layers, squared_error
+from .estimates import Estimate, MeanSquare, estimate, exact_estimate, relative_error
+from .exact import ExactCost, exact_cost, exact_diagonal, make_dataset_entries
+from .hutchinson import run, update
+from .neurons import neuron_diagonal
 from .norm import literal_norm_from_diagonal, rms_from_diagonal
 from .products import hessian_vector_product, make_dataset_gradient, make_dataset_product
+from .sums import DiagonalSums, init, merge
 
 __all__ = [
+    "DiagonalParts",
+    "DiagonalSums",
     "Estimate",
-    "HutchinsonState",
+    "ExactCost",
+    "HiddenTerms",
+    "Layer",
     "MeanSquare",
+    "appendix_diagonal",
     "check_deterministic",
     "check_independent",
+    "coordinates",
     "estimate",
+    "exact_cost",
     "exact_diagonal",
+    "exact_estimate",
+    "forward",
+    "full_matrix_recursion",
     "hessian_vector_product",
+    "hidden_terms",
     "init",
+    "layers_from_mlp",
     "literal_norm_from_diagonal",
+    "make_dataset_entries",
     "make_dataset_gradient",
     "make_dataset_product",
     "merge",
+    "mlp_from_layers",
+    "neuron_diagonal",
+    "paper_recursion",
+    "path_sum",
+    "relative_error",
     "rms_from_diagonal",
     "run",
+    "single_hidden_layer_diagonal",
+    "squared_error",
     "update",
+    "xdiag",
 ]

@@ -1,6 +1,6 @@
-"""Numbers with their uncertainty from the sums of `hutchinson`.
+"""Numbers with their uncertainty, the same from every estimator.
 
-For a set of parameters with p entries and m probes, S = sum_m d_m:
+For a set of parameters with p entries and m independent terms d_m, S = sum_m d_m:
 
     diagonal = S / m,     q = ( ||S||^2 - sum_m ||d_m||^2 ) / ( m (m - 1) p ),     rms = sqrt(q).
 
@@ -8,8 +8,9 @@ q has no bias, so it can come out negative when the noise is large; it is then r
 is NaN. Sums are taken in float64 on the host, one leaf at a time.
 
 Measured on four Hessians (perceptrons of two hidden layers with 8 neurons, at initialisation and
-trained; 2,000 repetitions at m = 16 and 64, 600 at m = 256; G = 8 and 16): the 95% interval with
-Student's t of G - 1 degrees of freedom covers 91 to 96%, one with the normal quantile 89 to 95%.
+trained; 2,000 repetitions at m = 16 and 64, 600 at m = 256; G = 8 and 16; Hutchinson's terms): the
+95% interval with Student's t of G - 1 degrees of freedom covers 91 to 96%, one with the normal
+quantile 89 to 95%.
 """
 
 import math
@@ -23,8 +24,8 @@ from scipy.special import stdtrit
 
 from rctaf_jax.errors import InputError
 
-from .hutchinson import HutchinsonState
 from .products import Params
+from .sums import DiagonalSums
 
 
 class MeanSquare(NamedTuple):
@@ -32,11 +33,11 @@ class MeanSquare(NamedTuple):
 
     Attributes:
         q: (1/p) sum_k H_kk^2, unbiased; negative values occur, see `is_negative`.
-        standard_error: of q, by the jackknife over groups; NaN with fewer than 3 probes.
+        standard_error: of q; NaN where there is too little to tell (fewer than 3 terms).
         interval: 95%, q -+ t standard errors, t of Student's distribution; NaN with it.
         rms: sqrt(q), NaN if q is negative.
         rms_standard_error: standard_error / (2 rms), to first order.
-        is_negative: q < 0: more probes are needed before rms means anything.
+        is_negative: q < 0: more products are needed before rms means anything.
         size: p.
     """
 
@@ -50,26 +51,28 @@ class MeanSquare(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What the probes say.
+    """What an estimator says.
 
     Attributes:
-        diagonal: the mean of d_m, like params, in float64 on the host. Do not square it: use
-            `mean_square`.
-        diagonal_standard_error: of each entry.
+        diagonal: the mean of the terms, like params, in float64 on the host; None from
+            `coordinates`, which sees only some entries. Do not square it: use `mean_square`.
+        diagonal_standard_error: of each entry, or None with it.
         mean_square: over all parameters.
         layers: one row for each parameter array: its path and its own mean square.
-        num_probes: m.
+        num_probes: m, the number of terms: Hutchinson's probes, XDiag's blocks, sampled parameters.
+        num_products: Hessian-vector products that they took.
     """
 
-    diagonal: Params
-    diagonal_standard_error: Params
+    diagonal: Params | None
+    diagonal_standard_error: Params | None
     mean_square: MeanSquare
     layers: list[tuple[str, MeanSquare]]
     num_probes: int
+    num_products: int
 
 
 class _Part(NamedTuple):
-    """What one parameter array adds to q and to q without group g; only groups with probes."""
+    """What one parameter array adds to q and to q without group g; only groups with terms."""
 
     size: int
     norm: float  # ||S||^2
@@ -77,38 +80,33 @@ class _Part(NamedTuple):
     square: Float[np.ndarray, " G"]  # sum over the group of ||d_m||^2
 
 
-def estimate(state: HutchinsonState) -> Estimate:
-    """The diagonal, its mean square and their standard errors.
+def estimate(sums: DiagonalSums) -> Estimate:
+    """The diagonal, its mean square and their standard errors, from Hutchinson's terms or XDiag's.
 
     Args:
-        state: sums over m >= 2 probes.
+        sums: over m >= 2 terms.
 
     Raises:
-        InputError: if there are fewer than 2 probes.
+        InputError: if there are fewer than 2 terms.
 
     Example, H = [[2, 1], [1, 2]]:
         >>> import jax.numpy as jnp
-        >>> from rctaf_jax.hessian.hutchinson import init, run
+        >>> from rctaf_jax.hessian import init, run
         >>> hessian = jnp.array([[2.0, 1.0], [1.0, 2.0]])
-        >>> state = run(init(jnp.zeros(2)), jax.random.key(0), range(400), lambda v: hessian @ v)
-        >>> low, high = estimate(state).mean_square.interval
+        >>> sums = run(init(jnp.zeros(2)), jax.random.key(0), range(400), lambda v: hessian @ v)
+        >>> low, high = estimate(sums).mean_square.interval
         >>> low < 4.0 < high
         True
     """
-    counts = np.asarray(state.num_probes)
-    num_probes = int(counts.sum())
-    if num_probes < 2:
-        raise InputError(f"an estimate needs at least 2 probes, got {num_probes}")
-    structure = jax.tree.structure(state.square_sum)
+    counts = _checked_counts(sums)
+    structure = jax.tree.structure(sums.deviation)
     paths, means, errors, parts = [], [], [], []
-    for path, group_sum, group_square, square_sum in _leaves(state):
-        groups = np.asarray(group_sum, np.float64)[counts > 0]
-        mean = groups.sum(axis=0) / num_probes
+    for path, groups, square, deviation in _leaves(sums):
+        mean = groups.sum(axis=0) / counts.sum()
         paths.append(path)
         means.append(mean)
-        errors.append(_standard_error(mean, np.asarray(square_sum, np.float64), num_probes))
-        parts.append(_summarise(groups, np.asarray(group_square, np.float64)[counts > 0]))
-    counts = counts[counts > 0]
+        errors.append(_standard_error(mean, groups, deviation, counts))
+        parts.append(_summarise(groups, square))
     return Estimate(
         diagonal=jax.tree.unflatten(structure, means),
         diagonal_standard_error=jax.tree.unflatten(structure, errors),
@@ -116,24 +114,107 @@ def estimate(state: HutchinsonState) -> Estimate:
         layers=[
             (path, _mean_square([part], counts)) for path, part in zip(paths, parts, strict=True)
         ],
-        num_probes=num_probes,
+        num_probes=int(counts.sum()),
+        num_products=int(sums.num_products),
     )
 
 
-def _leaves(state: HutchinsonState) -> Iterator[tuple[str, Any, Any, Any]]:
-    paths = jax.tree_util.tree_leaves_with_path(state.group_sum)
-    squares = jax.tree.leaves(state.group_square)
-    totals = jax.tree.leaves(state.square_sum)
-    for (path, sums), square, total in zip(paths, squares, totals, strict=True):
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), sums, square, total
+def exact_estimate(diagonal: Params, *, num_products: int) -> Estimate:
+    """What an exact diagonal says, in the form of the others: no error, an interval of one point.
+
+    Args:
+        diagonal: H_kk, like params.
+        num_products: that it took.
+
+    Example:
+        >>> exact_estimate({"w": np.array([1.0, 7.0])}, num_products=2).mean_square.q
+        25.0
+    """
+    host = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), diagonal)
+    parts = [(leaf.size, float(np.sum(leaf**2))) for leaf in jax.tree.leaves(host)]
+    rows = [with_interval(square / size, 0.0, math.inf, size) for size, square in parts]
+    size, square = (sum(values) for values in zip(*parts, strict=True))
+    return Estimate(
+        diagonal=host,
+        diagonal_standard_error=jax.tree.map(np.zeros_like, host),
+        mean_square=with_interval(square / size, 0.0, math.inf, int(size)),
+        layers=list(zip(paths_of(host), rows, strict=True)),
+        num_probes=num_products,
+        num_products=num_products,
+    )
+
+
+def mean_square(sums: DiagonalSums) -> MeanSquare:
+    """The mean square over all parameters alone, which is quicker.
+
+    Args:
+        sums: over m >= 2 terms.
+
+    Raises:
+        InputError: if there are fewer than 2 terms.
+    """
+    counts = _checked_counts(sums)
+    parts = [_summarise(groups, square) for _, groups, square, _ in _leaves(sums)]
+    return _mean_square(parts, counts)
+
+
+def relative_error(mean_square: MeanSquare) -> float:
+    """Half the interval's width over 2 q: the rms's 95% half-width relative to it, to first order.
+
+    Infinite if q is not positive or its interval is not known.
+    """
+    low, high = mean_square.interval
+    error = (high - low) / (4 * mean_square.q) if mean_square.q > 0 else math.inf
+    return math.inf if math.isnan(error) else error
+
+
+def with_interval(
+    q: float, standard_error: float, degrees_of_freedom: float, size: int
+) -> MeanSquare:
+    """q with its 95% interval by Student's t, and its root with a standard error."""
+    half = float(stdtrit(degrees_of_freedom, 0.975)) * standard_error
+    rms = math.sqrt(q) if q >= 0 else math.nan
+    rms_error = standard_error / (2 * rms) if rms > 0 else math.nan
+    return MeanSquare(q, standard_error, (q - half, q + half), rms, rms_error, q < 0, size)
+
+
+def paths_of(tree: Any) -> list[str]:
+    """The paths of a tree's leaves, such as `dense/kernel`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+
+
+def _checked_counts(sums: DiagonalSums) -> Int[np.ndarray, " G"]:
+    """Numbers of terms of the groups that have any."""
+    counts = np.asarray(sums.num_terms)
+    if counts.sum() < 2:
+        raise InputError(f"an estimate needs at least 2 probes, got {counts.sum()}")
+    return counts[counts > 0]
+
+
+def _leaves(sums: DiagonalSums) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Path, group sums, group squares and deviation of each parameter array, in float64."""
+    has_terms = np.asarray(sums.num_terms) > 0
+    groups, squares, deviations = map(
+        jax.tree.leaves, (sums.group_sum, sums.group_square, sums.deviation)
+    )
+    for path, *arrays in zip(paths_of(sums.deviation), groups, squares, deviations, strict=True):
+        group, square, deviation = (np.asarray(array, np.float64) for array in arrays)
+        yield path, group[has_terms], square[has_terms], deviation
 
 
 def _standard_error(
-    mean: Float[np.ndarray, "*shape"], square_sum: Float[np.ndarray, "*shape"], num_probes: int
+    mean: Float[np.ndarray, "*shape"],
+    groups: Float[np.ndarray, "G *shape"],
+    deviation: Float[np.ndarray, "*shape"],
+    counts: Int[np.ndarray, " G"],
 ) -> Float[np.ndarray, "*shape"]:
-    # Rounding can leave a variance of zero a little below zero.
-    variance = np.maximum(square_sum / num_probes - mean**2, 0)
-    return np.sqrt(variance / (num_probes - 1))
+    """Of the mean, from the terms' deviations inside the groups and between them."""
+    between = sum(
+        count * (group / count - mean) ** 2 for count, group in zip(counts, groups, strict=True)
+    )
+    total = counts.sum()
+    return np.sqrt((deviation + between) / (total * (total - 1)))
 
 
 def _summarise(groups: Float[np.ndarray, "G *shape"], square: Float[np.ndarray, " G"]) -> _Part:
@@ -153,10 +234,7 @@ def _mean_square(parts: list[_Part], counts: Int[np.ndarray, " G"]) -> MeanSquar
     if (rest >= 2).all():
         q_without = (norm_without - (square.sum() - square)) / (rest * (rest - 1) * size)
         error = _jackknife(q, q_without, counts)
-    half = float(stdtrit(len(counts) - 1, 0.975)) * error
-    rms = math.sqrt(q) if q >= 0 else math.nan
-    rms_error = error / (2 * rms) if rms > 0 else math.nan
-    return MeanSquare(q, error, (q - half, q + half), rms, rms_error, q < 0, size)
+    return with_interval(q, error, len(counts) - 1, size)
 
 
 def _jackknife(

@@ -4,22 +4,27 @@
 
 forward over reverse: one gradient's tangent, so its cost does not depend on H's size. L is a mean
 over examples only if they do not interact: BatchNorm must be in inference mode.
+
+Several devices share each batch, and their sums are added up on the first.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from rctaf_jax import parallel
 from rctaf_jax.batching import Batch, Images, Labels, padded_batches, pixels
+from rctaf_jax.errors import InputError
 
 Params = Any
 Rest = Any
 Loss = Callable[[Params], Float[Array, ""]]
 Product = Callable[[Params], Params]
+Policy = Callable[..., Any]
 LossFn = Callable[
     [Params, Rest, Float[Array, "B H W C"], Int[Array, " B"]],
     Float[Array, " B"],
@@ -47,25 +52,37 @@ def hessian_vector_product(loss: Loss, params: Params, vector: Params) -> Params
 
 
 def make_dataset_product(
-    loss_fn: LossFn, *, batch_size: int
+    loss_fn: LossFn,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+    policy: Policy | None = None,
 ) -> Callable[[Params, Rest, Images, Labels], Product]:
     """Makes Hessian-vector products of the mean loss over a dataset.
 
     Minibatches are added up by their number of examples, so the result does not depend on how the
-    dataset is split, up to rounding. One program, compiled once, serves all networks, datasets
-    and vectors of the same shapes; it runs at the highest matmul precision.
+    dataset is split, nor on the number of devices, up to rounding. One program, compiled once,
+    serves all networks, datasets and vectors of the same shapes; it runs at the highest matmul
+    precision.
 
     Args:
         loss_fn: `loss_fn(params, rest, images, labels)` to one loss per example, B of them. It
             must use BatchNorm in **inference mode**: in training mode examples interact, and there
             is no Hessian of a mean over a dataset (`checks.check_independent` finds out).
             `rest` is whatever else the network needs (statistics, alpha), and stays constant.
-        batch_size: examples at a time; the last batch is padded, with weight 0.
+        batch_size: examples at a time, over all devices; the last batch is padded, with weight 0.
+        devices: local devices that share each batch; None takes the default one.
+        policy: which intermediate results the backward pass keeps, one of
+            `jax.checkpoint_policies`; it computes the others again, for less memory and more time.
+            None keeps what autodiff keeps. A smaller batch saves memory too, and costs no time.
 
     Returns:
-        `bind(params, rest, images, labels)`, which puts the dataset on the device (uint8 stays
-        uint8 there) and returns `product(vector)`. It raises `InputError` if images or labels are
-        not allowed.
+        `bind(params, rest, images, labels)`, which puts the dataset on the devices (uint8 stays
+        uint8 there) and returns `product(vector)`, whose result is on the first of them. It raises
+        `InputError` if images or labels are not allowed.
+
+    Raises:
+        InputError: if there is no device, or their number does not divide batch_size.
 
     Example, a linear model with the squared loss, whose Hessian is (2/N) sum x x^T:
         >>> bind = make_dataset_product(
@@ -76,27 +93,40 @@ def make_dataset_product(
         >>> print(3 * product(jnp.array([1.0, 0.0])))
         [4. 2.]
     """
-    return _make_dataset_sum(hessian_vector_product, loss_fn, batch_size)
+
+    def batch_product(loss: Loss, params: Params, vector: Params) -> Params:
+        kept = loss if policy is None else jax.checkpoint(loss, policy=policy)
+        return hessian_vector_product(kept, params, vector)
+
+    return make_dataset_sum(
+        batch_product, _zeros_like_params, loss_fn, batch_size=batch_size, devices=devices
+    )
 
 
 def make_dataset_gradient(
-    loss_fn: LossFn, *, batch_size: int
+    loss_fn: LossFn, *, batch_size: int, devices: Sequence[jax.Device] | None = None
 ) -> Callable[[Params, Rest, Images, Labels], Params]:
     """Makes the gradient of the mean loss over a dataset, split as the products are.
 
     Args:
         loss_fn: as for `make_dataset_product`.
-        batch_size: examples at a time.
+        batch_size: examples at a time, over all devices.
+        devices: local devices that share each batch; None takes the default one.
 
     Returns:
         `gradient(params, rest, images, labels)`, like params. It raises `InputError` if images or
         labels are not allowed.
+
+    Raises:
+        InputError: if there is no device, or their number does not divide batch_size.
     """
 
     def batch_gradient(loss: Loss, params: Params, no_vector: None) -> Params:
         return jax.grad(loss)(params)
 
-    bind = _make_dataset_sum(batch_gradient, loss_fn, batch_size)
+    bind = make_dataset_sum(
+        batch_gradient, _zeros_like_params, loss_fn, batch_size=batch_size, devices=devices
+    )
 
     def gradient(params: Params, rest: Rest, images: Images, labels: Labels) -> Params:
         return bind(params, rest, images, labels)(None)
@@ -104,20 +134,97 @@ def make_dataset_gradient(
     return gradient
 
 
-def _make_dataset_sum(
-    term: Callable[[Loss, Params, Params], Params], loss_fn: LossFn, batch_size: int
-) -> Callable[[Params, Rest, Images, Labels], Product]:
-    """Adds up term(loss of a batch, params, vector), every batch's loss divided by N."""
+def _zeros_like_params(params: Params, _: Any) -> Params:
+    return jax.tree.map(jnp.zeros_like, params)
 
-    @jax.jit
+
+class _Placement(NamedTuple):
+    """Where batches are added up.
+
+    Attributes:
+        add_batch: the compiled sum.
+        whole: a tree, to every device.
+        shared: a batch, a part to each device.
+        collect: the devices' sums, added up.
+    """
+
+    add_batch: Callable[..., Params]
+    whole: Callable[[Params], Params]
+    shared: Callable[[Batch], Batch]
+    collect: Callable[[Params], Params]
+
+
+def _on_default_device(add_batch: Callable[..., Params]) -> _Placement:
+    return _Placement(jax.jit(add_batch), _same, _same, _same)
+
+
+def _same(tree: Any) -> Any:
+    return tree
+
+
+def _on_devices(
+    add_batch: Callable[..., Params], batch_size: int, devices: Sequence[jax.Device]
+) -> _Placement:
+    if not devices:
+        raise InputError("got no devices: expected at least one, or None for the default one")
+    parallel.check_divides(batch_size, len(devices))
+
+    def shared(batch: Batch) -> Batch:
+        parts = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
+        return parallel.spread(parts, devices)
+
+    def collect(totals: Params) -> Params:
+        return jax.tree.map(lambda leaf: _sum_on(leaf, devices[0]), totals)
+
+    return _Placement(
+        # rest and the number of examples, which may be Python's numbers, keep their weak types.
+        parallel.data_parallel(add_batch, devices, num_arguments=6, shared=(2, 5)),
+        lambda tree: parallel.replicate(tree, devices),
+        shared,
+        collect,
+    )
+
+
+def _sum_on(leaf: Float[Array, "D ..."], device: jax.Device) -> Float[Array, "..."]:
+    """Sum over the device axis, one device's part at a time."""
+    first, *others = (shard.data[0] for shard in leaf.addressable_shards)
+    total = jax.device_put(first, device)
+    for other in others:
+        total = total + jax.device_put(other, device)
+    return total
+
+
+def make_dataset_sum(
+    term: Callable[[Loss, Params, Any], Any],
+    zeros: Callable[[Params, Any], Any],
+    loss_fn: LossFn,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[[Params, Rest, Images, Labels], Callable[[Any], Any]]:
+    """Makes anything that adds up over batches, such as a product with the mean loss's Hessian.
+
+    Args:
+        term: `term(loss, params, vector)` for the loss of one batch's share of the mean: every
+            batch's sum divided by N. Linear in the loss.
+        zeros: `zeros(params, vector)`, the sum of no terms.
+        loss_fn, batch_size, devices: as for `make_dataset_product`.
+
+    Returns:
+        `bind(params, rest, images, labels)`, which returns `total(vector)`.
+
+    Raises:
+        InputError: as `make_dataset_product` does.
+    """
+
     def add_batch(
-        total: Params,
+        total: Any,
         params: Params,
         rest: Rest,
-        vector: Params,
+        vector: Any,
         batch: Batch,
         num_examples: Float[Array, ""],
-    ) -> Params:
+    ) -> Any:
         def share(params: Params) -> Float[Array, ""]:
             each = loss_fn(params, rest, pixels(batch.images), batch.labels)
             chex.assert_equal_shape([each, batch.labels])
@@ -126,15 +233,24 @@ def _make_dataset_sum(
         with jax.default_matmul_precision("highest"):
             return jax.tree.map(jnp.add, total, term(share, params, vector))
 
-    def bind(params: Params, rest: Rest, images: Images, labels: Labels) -> Product:
-        batches = list(padded_batches(images, labels, batch_size=batch_size))
+    if devices is None:
+        place = _on_default_device(add_batch)
+    else:
+        place = _on_devices(add_batch, batch_size, devices)
 
-        def product(vector: Params) -> Params:
-            total = jax.tree.map(jnp.zeros_like, params)
-            for batch in batches:
-                total = add_batch(total, params, rest, vector, batch, float(len(labels)))
-            return total
+    def bind(params: Params, rest: Rest, images: Images, labels: Labels) -> Callable[[Any], Any]:
+        batches = padded_batches(images, labels, batch_size=batch_size)
+        parts, whole_params = [place.shared(batch) for batch in batches], place.whole(params)
 
-        return product
+        def sum_over_batches(vector: Any) -> Any:
+            total = place.whole(zeros(params, vector))
+            whole_vector = place.whole(vector)
+            for part in parts:
+                total = place.add_batch(
+                    total, whole_params, rest, whole_vector, part, float(len(labels))
+                )
+            return place.collect(total)
+
+        return sum_over_batches
 
     return bind

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import chex
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import Scalar, norm_named, project
@@ -21,7 +21,7 @@ def projected_ascent(
     norm: str,
     epsilon: Scalar,
     step_size: Scalar,
-    num_steps: int,
+    num_steps: int | Int[Array, ""],
 ) -> Float[Array, "B ..."]:
     """Maximises an objective within a threat model by a fixed number of steps of fixed size.
 
@@ -38,13 +38,13 @@ def projected_ascent(
         norm: a name in `threat_model.NORMS` (static).
         epsilon: radius of the ball, in pixels of [0, 1] (traced).
         step_size: eta, in pixels of [0, 1] (traced).
-        num_steps: number of steps, at least 0 (static); 0 returns the start.
+        num_steps: number of steps, at least 0, traced or not; 0 returns the start.
 
     Returns:
         The last iterate, in the ball and in [0, 1].
 
     Raises:
-        InputError: if the norm is unknown or num_steps is negative.
+        InputError: if the norm is unknown, or num_steps is an int below 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -54,7 +54,7 @@ def projected_ascent(
         [[0.75 0.25]]
     """
     chex.assert_equal_shape([start, images])
-    if num_steps < 0:
+    if isinstance(num_steps, int) and num_steps < 0:
         raise InputError(f"num_steps must be at least 0, got {num_steps}")
     steepest = norm_named(norm).steepest
 

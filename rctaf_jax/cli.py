@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from rctaf_jax.errors import InputError
+from rctaf_jax.errors import InputError, Preempted
 
 DESCRIPTION = """How an activation's curvature max|sigma''| decides adversarial robustness.
 
@@ -18,7 +18,7 @@ with a report. `rctaf COMMAND --help` explains each command.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command; the exit code: 0 done or told to stop, 2 bad input, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # XLA logs harmless lines on stderr unless told otherwise before it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"rctaf: {error}", file=sys.stderr)
         return 2
+    except Preempted as told:
+        print(f"rctaf: {told}", file=sys.stderr)
     except KeyboardInterrupt:
         print("rctaf: interrupted; give the same command again to go on.", file=sys.stderr)
         return 130

@@ -64,13 +64,17 @@ class TrainConfig:
     width: Number = 1.0
     """Multiplies the number of channels."""
     method: str = "trades"
-    """standard, pgd-at or trades."""
+    """standard, pgd-at, trades, mart, dkl, acat or dajat."""
+    method_options: tuple[str, ...] = ()
+    """The method's own numbers in place of the published ones, such as beta=6."""
     norm: Literal["Linf", "L2"] = "Linf"
     """Norm of the threat model."""
     epsilon: Number = 8 / 255
     """Radius of the threat model, pixels in [0, 1]."""
+    budget: Literal["fixed", "low", "high", "high-released"] | None = None
+    """Of the inner maximisation: the same in every epoch, or growing as in DAJAT."""
     attack_steps: int | None = None
-    """Steps of the inner maximisation."""
+    """Steps of the inner maximisation under a fixed budget."""
     step_size: Number | None = None
     """Length of one such step."""
     epochs: int | None = None
@@ -79,10 +83,18 @@ class TrainConfig:
     """Images per step, over all devices."""
     learning_rate: Number | None = None
     """Peak learning rate."""
-    schedule: Literal["cosine", "step", "constant"] | None = None
+    schedule: Literal["cosine", "step", "constant", "epoch-cosine", "epoch-cosine-end"] | None = (
+        None
+    )
     """Shape of the learning rate over the run."""
     weight_decay: Number | None = None
     """Added to the gradient."""
+    awp: Number | None = None
+    """Size of the adversarial weight perturbation, such as 0.005; 0 for none."""
+    awp_epoch: int | None = None
+    """First epoch with adversarial weights, from 1; the 10th by default, sooner in a short run."""
+    averaging: Number | None = None
+    """Decay of the weight average, such as 0.9996; 0 for none."""
     augmentation: Literal["none", "crop-flip"] | None = None
     """Of the training images."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -139,6 +151,40 @@ class HessianConfig:
     """At most so many training images in the loss; all when left out."""
     hessian_batch: int = 512
     """Images per call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagonalConfig:
+    """How one network's Hessian diagonal is found, of the mean clean cross-entropy."""
+
+    method: Literal["auto", "exact", "neuron", "hutchinson", "xdiag", "coordinates"] = "auto"
+    """auto: neuron for an MLP, exact for up to 2,000 parameters, hutchinson for all others."""
+    num_probes: int = 64
+    """Random vectors of hutchinson and xdiag (two products each), parameters of coordinates."""
+    until: Number | None = None
+    """Stop sooner, once the norm is known to this relative error, such as 0.05."""
+    block_size: int | None = None
+    """Random vectors of a block of xdiag; 16, or what half of the free memory holds."""
+    num_examples: int | None = None
+    """At most so many training images in the loss; all when left out."""
+    batch_size: int = 512
+    """Images per call, over all devices."""
+    seed: int = 0
+    """Of the random vectors, or of the sampled parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """Several processes, on one host or many, that train one network together."""
+
+    distributed: bool = False
+    """Join the other processes; Slurm, Kubernetes, Open MPI and TPU pods are detected."""
+    coordinator: str | None = None
+    """HOST:PORT at which the first process listens; also JAX_COORDINATOR_ADDRESS."""
+    num_processes: int | None = None
+    """How many there are; also JAX_NUM_PROCESSES."""
+    process_index: int | None = None
+    """Which one this is, from 0; also JAX_PROCESS_ID."""
 
 
 def check_positive(**values: float | None) -> None:

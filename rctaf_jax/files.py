@@ -8,6 +8,7 @@ import io
 import json
 import os
 import uuid
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,37 @@ def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> Path:
     return path
 
 
-def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Path:
-    """Writes a compressed .npz, atomically; returns the path."""
+def write_arrays(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], *, compressed: bool = True
+) -> Path:
+    """Writes an .npz, atomically; returns the path. Noise is not worth compressing."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, **arrays)  # type: ignore[arg-type]
     return write_bytes_atomic(path, buffer.getvalue())
+
+
+def read_arrays(path: str | os.PathLike[str], *, remedy: str) -> dict[str, np.ndarray]:
+    """Reads an .npz; a damaged one is kept aside under another name.
+
+    Args:
+      path: of the file.
+      remedy: what the user is told to do about a damaged one.
+
+    Raises:
+      InputError: if it is damaged.
+    """
+    path = Path(path)
+    try:
+        # Opened here, since NumPy leaves a damaged archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        aside = path.with_name(path.name + ".damaged")
+        path.rename(aside)
+        raise InputError(
+            f"{path} is damaged ({error}) and was kept aside as {aside.name}; {remedy}."
+        ) from None
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any] | Sequence[Any]) -> Path:

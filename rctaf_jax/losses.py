@@ -4,11 +4,14 @@ With p = softmax(z) and the logits sorted as z_(1) >= z_(2) >= ...,
 
     cross_entropy = -log p_y,             kl_divergence = sum_c p_c (log p_c - log q_c),
     margin = max_{i != y} z_i - z_y,      dlr = margin / (z_(1) - z_(3) + 1e-12),
-    dlr_targeted = (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
+    dlr_targeted = (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12),
+    soft_cross_entropy = -sum_c t_c log p_c,    jensen_shannon = mean_v KL(p_v || mean_v p_v).
 
 Attacks maximise them; the mean over a batch is the caller's. All are finite, and so are their
 gradients, for logits whose differences do not overflow.
 """
+
+from collections.abc import Sequence
 
 import chex
 import jax
@@ -18,12 +21,18 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.errors import InputError
 
 
-def cross_entropy(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, " B"]:
+def cross_entropy(
+    logits: Float[Array, "B C"], labels: Int[Array, " B"], *, label_smoothing: float = 0.0
+) -> Float[Array, " B"]:
     """Cross-entropy of the label, -log softmax(z)_y.
+
+    With label smoothing e it is that of the target 1 - e for y and e / (C - 1) for every other
+    class.
 
     Args:
         logits: z, any real numbers.
         labels: y, class indices in 0 .. C - 1.
+        label_smoothing: e, in 0 .. 1 (static).
 
     Returns:
         One value in nats per example (no mean).
@@ -33,7 +42,56 @@ def cross_entropy(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Floa
         [1.3862944]
     """
     chex.assert_rank([logits, labels], [2, 1])
-    return -_at_label(jax.nn.log_softmax(logits), labels)
+    log_p = jax.nn.log_softmax(logits)
+    right = _at_label(log_p, labels)
+    if label_smoothing == 0:
+        return -right
+    others = (jnp.sum(log_p, axis=-1) - right) / (logits.shape[-1] - 1)
+    return -(1 - label_smoothing) * right - label_smoothing * others
+
+
+def soft_cross_entropy(
+    target: Float[Array, "B C"], logits: Float[Array, "B C"]
+) -> Float[Array, " B"]:
+    """Cross-entropy of a distribution, -sum_c t_c log softmax(z)_c.
+
+    Args:
+        target: t, probabilities; gradients flow through it too, unless stopped outside.
+        logits: z, any real numbers.
+
+    Returns:
+        One value in nats per example (no mean).
+
+    Example:
+        >>> print(soft_cross_entropy(jnp.array([[0.5, 0.5]]), jnp.zeros((1, 2))))
+        [0.6931472]
+    """
+    chex.assert_equal_shape([target, logits])
+    return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
+
+
+def jensen_shannon(views: Sequence[Float[Array, "B C"]]) -> Float[Array, " B"]:
+    """Jensen-Shannon divergence of several predictions, mean_v KL(p_v || m), m their mean.
+
+    m is clipped to [1e-7, 1], as in DAJAT (Addepalli et al. 2022).
+
+    Args:
+        views: logits of p_v, one array for each view.
+
+    Returns:
+        One value in nats per example (no mean).
+
+    Example:
+        >>> print(jensen_shannon([jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 3.0]])]))
+        [0.]
+    """
+    chex.assert_equal_shape(views)
+    log_p = jax.nn.log_softmax(jnp.stack(views))
+    p = jnp.exp(log_p)
+    log_m = jnp.log(jnp.clip(p.mean(0), 1e-7, 1))
+    # Where p underflows, log p may be -inf and would poison the product and its gradient.
+    ratio = jnp.where(p > 0, log_p, 0) - jnp.where(p > 0, log_m, 0)
+    return jnp.sum(p * ratio, axis=-1).mean(0)
 
 
 def kl_divergence(

@@ -2,6 +2,8 @@
 
 A program maps a leading device axis; inside it, `AXIS` names that axis for gradient means and
 synchronised BatchNorm statistics. Another wrapper (`jax.shard_map`) is this file's change alone.
+
+Among several processes each sees the slices of its own devices; `AXIS` spans the devices of all.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
 from rctaf_jax.errors import InputError
 
@@ -28,7 +32,7 @@ def data_parallel(
 
     Args:
       function: a pure function of `num_arguments` pytrees; its first argument's buffers are reused.
-      devices: where it runs.
+      devices: where it runs; among several processes, the devices of all of them.
       num_arguments: how many positional arguments it takes.
       shared: arguments that every device receives whole; the others carry a leading device axis.
 
@@ -52,9 +56,26 @@ def spread(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     return jax.device_put(tree, jax.NamedSharding(mesh, jax.P(AXIS)))
 
 
+def local(tree: PyTree) -> PyTree:
+    """The slices of this process's devices, along the leading axis, as host arrays."""
+
+    def slices(leaf: jax.Array) -> np.ndarray:
+        shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+    return jax.tree.map(slices, tree)
+
+
 def first(tree: PyTree) -> PyTree:
-    """The first device's copy of a replicated tree, as host arrays."""
-    return jax.tree.map(lambda leaf: jax.device_get(leaf[0]), tree)
+    """One device's copy of a replicated tree, as host arrays."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], tree)
+
+
+def gather_processes(values: np.ndarray) -> np.ndarray:
+    """The values of all processes, stacked; all wait for one another."""
+    if jax.process_count() == 1:
+        return np.asarray(values)[None]
+    return np.asarray(multihost_utils.process_allgather(values))
 
 
 def check_divides(batch_size: int, num_devices: int) -> None:

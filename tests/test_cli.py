@@ -57,8 +57,8 @@ def test_evaluate_again_gives_the_same(run, capsys):
 
 
 def test_hessian_by_layer(run, capsys):
-    assert main(["hessian", str(run), "--probes", "4"]) == 0
-    result = json.loads((run / "hessian.json").read_text())
+    assert main(["hessian", str(run), "--method", "hutchinson", "--num-probes", "4"]) == 0
+    result = json.loads((run / "hessian" / "hutchinson" / "hessian.json").read_text())
     assert result["num_parameters"] == sum(part["num_parameters"] for part in result["layers"])
     assert result["num_examples"] == 64
     assert "dense/kernel" in capsys.readouterr().out

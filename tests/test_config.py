@@ -47,4 +47,8 @@ def test_the_recipe_preset_leaves_every_choice_to_the_method():
         "schedule",
         "weight_decay",
         "augmentation",
+        "budget",
+        "awp",
+        "awp_epoch",
+        "averaging",
     }

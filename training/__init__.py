@@ -1,9 +1,13 @@
 """Robust training: one file a method, and the pure steps that any of them runs in."""
 
-from .method import Budget, Method, Recipe
-from .registry import METHODS, method_named
-from .state import TrainState, initial_state, sgd
-from .step import Batch, Data, Metrics, Settings, make_advance, make_sample, make_step
+from .autoaugment import autoaugment
+from .averaging import moving_average
+from .awp import adversarial_weights
+from .batches import Batch, Data, make_sample
+from .method import Budget, Memory, Method, Recipe, ViewLogits
+from .registry import METHODS, make_method
+from .state import TrainState, Weights, initial_state, sgd
+from .step import Metrics, Plan, Settings, make_advance, make_step
 from .trainer import Trainer, device_data, make_trainer
 
 __all__ = [
@@ -11,18 +15,25 @@ __all__ = [
     "Batch",
     "Budget",
     "Data",
+    "Memory",
     "Method",
     "Metrics",
+    "Plan",
     "Recipe",
     "Settings",
     "TrainState",
     "Trainer",
+    "ViewLogits",
+    "Weights",
+    "adversarial_weights",
+    "autoaugment",
     "device_data",
     "initial_state",
     "make_advance",
+    "make_method",
     "make_sample",
     "make_step",
     "make_trainer",
-    "method_named",
+    "moving_average",
     "sgd",
 ]

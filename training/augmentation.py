@@ -8,6 +8,9 @@ from jaxtyping import Array, PRNGKeyArray, UInt8
 
 from rctaf_jax.errors import InputError
 
+from .autoaugment import autoaugment
+from .method import AUGMENTED, BASE
+
 Image = UInt8[Array, "height width channel"]
 Augmentation = Callable[[PRNGKeyArray, Image], Image]
 
@@ -29,6 +32,21 @@ def crop_flip(key: PRNGKeyArray, image: Image) -> Image:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {"none": none, "crop-flip": crop_flip}
+
+
+def view_augmentations(name: str) -> dict[str, Augmentation]:
+    """By view: the augmentation of that name, and AutoAugment's policy before it.
+
+    Raises:
+      InputError: for a name that is not in the table.
+    """
+    usual = augmentation_named(name)
+
+    def augmented(key: PRNGKeyArray, image: Image) -> Image:
+        policy_key, usual_key = jax.random.split(key)
+        return usual(usual_key, autoaugment(policy_key, image))
+
+    return {BASE: usual, AUGMENTED: augmented}
 
 
 def augmentation_named(name: str) -> Augmentation:

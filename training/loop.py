@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array
 
-from rctaf_jax.errors import InputError
+from rctaf_jax import parallel
+from rctaf_jax.errors import InputError, Preempted
 
+from .batches import Data
 from .state import TrainState
-from .step import NEVER, Data, Metrics, Settings
+from .step import NEVER, Metrics, Settings
 
 Advance = Callable[[TrainState, Data, Settings, int | Array], tuple[TrainState, Metrics]]
 Report = Callable[[int, Metrics], None]
@@ -40,6 +42,24 @@ def check_finite(metrics: Metrics, advice: str) -> None:
         raise DivergedError(first, advice)
 
 
+class Decision(NamedTuple):
+    """What follows a call: how many steps the next one does, whether to save, whether to stop."""
+
+    next_count: int
+    save: bool
+    stop: bool
+
+
+def agree(wish: Decision) -> Decision:
+    """The same decision in all processes: the first one's count, and what any one wishes.
+
+    Clocks differ, and processes that took different numbers of steps would wait for one another
+    for ever.
+    """
+    wishes = parallel.gather_processes(np.asarray(wish, np.int32))
+    return Decision(int(wishes[0, 0]), bool(wishes[:, 1].any()), bool(wishes[:, 2].any()))
+
+
 def run(
     advance: Advance,
     state: TrainState,
@@ -51,6 +71,7 @@ def run(
     report: Report,
     save: Save,
     seconds_per_save: float = SECONDS_PER_SAVE,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Advance `state` from `first_step` to `num_steps`.
 
@@ -65,31 +86,42 @@ def run(
       settings: traced numbers.
       first_step: steps already done.
       num_steps: steps of the whole run.
-      report: `report(steps done, metrics)` for each call, in order.
+      report: `report(steps done, metrics)` for each call, in order; the metrics are host arrays
+        of this process's devices.
       save: `save(steps done, state)`, now and then and at the end.
       seconds_per_save: the least time between two saves.
+      should_stop: asked after each call.
 
     Returns:
       The state at `num_steps`.
+
+    Raises:
+      Preempted: if `should_stop` said so, after a save.
     """
     step, per_call, waiting = first_step, 1, None
-    last_report = last_save = time.monotonic()
+    last_call = last_save = time.monotonic()
     while step < num_steps:
         count = min(per_call, num_steps - step)
         state, metrics = advance(state, data, settings, count)
         step += count
         if waiting is not None:
-            report(*jax.device_get(waiting))
+            report(waiting[0], parallel.local(waiting[1]))
         waiting = (step, metrics)
-        is_due = time.monotonic() - last_save >= seconds_per_save
-        if is_due or step == num_steps:
-            report(*jax.device_get(waiting))
-            save(step, state)
-            waiting, last_save = None, time.monotonic()
         now = time.monotonic()
-        if now - last_report < SECONDS_PER_CALL / 2:
-            per_call = min(2 * per_call, MOST_STEPS_PER_CALL)
-        elif now - last_report > 2 * SECONDS_PER_CALL:
-            per_call = max(per_call // 2, 1)
-        last_report = now
+        is_due = now - last_save >= seconds_per_save
+        decision = agree(Decision(adapted(per_call, now - last_call), is_due, should_stop()))
+        per_call, last_call = decision.next_count, now
+        if decision.save or decision.stop or step == num_steps:
+            report(waiting[0], parallel.local(waiting[1]))
+            save(step, state)
+            waiting, last_save, last_call = None, time.monotonic(), time.monotonic()
+        if decision.stop and step < num_steps:
+            raise Preempted(step)
     return state
+
+
+def adapted(count: int, seconds: float) -> int:
+    """Steps of the next call, given what the last one took."""
+    if seconds < SECONDS_PER_CALL / 2:
+        return min(2 * count, MOST_STEPS_PER_CALL)
+    return max(count // 2, 1) if seconds > 2 * SECONDS_PER_CALL else count

@@ -14,10 +14,11 @@ import numpy as np
 
 from rctaf_jax import parallel
 
+from .batches import Data
 from .checkpoint import Checkpoints
 from .loop import Advance, run
 from .state import TrainState
-from .step import NEVER, Data, Metrics
+from .step import NEVER, Metrics
 from .trainer import Trainer
 
 STACK_ON_ACCELERATORS = 8
@@ -80,6 +81,7 @@ def train_members(
     per_device: int,
     checkpoints: Checkpoints,
     report: Callable[[int, Metrics], None],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Trained]:
     """Train a group of members from the newest checkpoint of the group, if there is one.
 
@@ -94,11 +96,15 @@ def train_members(
       per_device: how many share a device.
       checkpoints: of this group.
       report: told of each call's steps and metrics, leading axes as in the stack.
+      should_stop: asked after each call.
+
+    Raises:
+      Preempted: if `should_stop` said so, after a save.
     """
     first_bad = np.full(len(members), NEVER)
 
     def watch(step: int, metrics: Metrics) -> None:
-        bad = np.asarray(metrics.first_bad_step).ravel()[: len(members)]
+        bad = metrics.first_bad_step.ravel()[: len(members)]
         np.minimum(first_bad, bad, out=first_bad)
         report(step, metrics)
 
@@ -120,6 +126,7 @@ def train_members(
         num_steps=trainer.num_steps,
         report=watch,
         save=save,
+        should_stop=should_stop,
     )
     steps = [None if step == NEVER else int(step) for step in first_bad]
     return list(map(Trained, unstack(states, len(members), per_device), steps))

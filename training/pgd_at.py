@@ -1,23 +1,31 @@
-"""PGD adversarial training (Madry et al. 2018): L = CE(z(x'), y), x' = argmax CE(z(x'), y)."""
+"""PGD adversarial training (Madry et al. 2018): L = CE(z(x'), y).
+
+x' ascends the cross-entropy from a uniform point of the ball, BatchNorm in inference mode.
+"""
+
+from collections.abc import Sequence
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from rctaf_jax.ascent import projected_ascent
 from rctaf_jax.losses import cross_entropy
 from rctaf_jax.threat_model import NORMS, project
 
-from .method import Budget, Forward, Images, Labels, LossOutput, Method, Predict, Recipe
+from .ascents import ascend_cross_entropy
+from .method import Budget, Images, Labels, Method, Predict, Recipe, Setting, ViewLogits
 
-RECIPE = Recipe(
-    epochs=110,
-    learning_rate=0.1,
-    schedule="step",
-    decay_epochs=(100, 105),
-    weight_decay=5e-4,
-    attack_steps=10,
-    step_size=2 / 255,
-)
+
+def recipe(setting: Setting) -> Recipe:
+    """For CIFAR, with early stopping's 110 epochs (Rice et al. 2020)."""
+    return Recipe(
+        epochs=110,
+        learning_rate=0.1,
+        schedule="step",
+        decay_epochs=(100, 105),
+        weight_decay=5e-4,
+        attack_steps=10,
+        step_size=2 / 255,
+    )
 
 
 def perturb(
@@ -29,19 +37,14 @@ def perturb(
     start = project(
         images + budget.epsilon * noise, images, norm=budget.norm, epsilon=budget.epsilon
     )
-    return projected_ascent(
-        lambda x: cross_entropy(predict(x), labels).sum(), start, images, **budget._asdict()
-    )
+    return ascend_cross_entropy(predict, images, start, labels, budget)
 
 
-def loss(
-    forward: Forward, batch_stats: PyTree, images: Images, adversarial: Images, labels: Labels
-) -> tuple[Float[Array, ""], LossOutput]:
-    """Mean cross-entropy of the adversarial images; its logits are theirs, not the clean ones'."""
-    logits, batch_stats = forward(batch_stats, adversarial)
-    return cross_entropy(logits, labels).mean(), LossOutput(batch_stats, logits)
+def loss(views: Sequence[ViewLogits], labels: Labels, memory: PyTree) -> Float[Array, ""]:
+    """Mean cross-entropy of the adversarial images."""
+    return cross_entropy(views[0].adversarial, labels).mean()
 
 
 def pgd_at() -> Method:
     """PGD adversarial training."""
-    return Method("pgd-at", perturb, loss)
+    return Method("pgd-at", perturb, loss, passes=("adversarial",))

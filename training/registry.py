@@ -1,26 +1,38 @@
 """The methods by name: the one table to extend when a method is added."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from rctaf_jax.errors import InputError
 
-from . import pgd_at, standard, trades
-from .method import Method, Recipe
+from . import dajat, dkl, mart, pgd_at, standard, trades
+from .method import Method, Published
 
-METHODS: dict[str, tuple[Callable[[], Method], Recipe]] = {
-    "standard": (standard.standard, standard.RECIPE),
-    "pgd-at": (pgd_at.pgd_at, pgd_at.RECIPE),
-    "trades": (trades.trades, trades.RECIPE),
+METHODS: dict[str, Published] = {
+    "standard": Published(standard.standard, standard.recipe),
+    "pgd-at": Published(pgd_at.pgd_at, pgd_at.recipe),
+    "trades": Published(trades.trades, trades.recipe),
+    "mart": Published(mart.mart, mart.recipe),
+    "dkl": Published(dkl.dkl, dkl.recipe),
+    "acat": Published(dajat.acat, dajat.acat_recipe),
+    "dajat": Published(dajat.dajat, dajat.recipe),
 }
 
 
-def method_named(name: str) -> tuple[Method, Recipe]:
-    """The method and its published recipe.
+def published(name: str) -> Published:
+    """How a method is made, and its published recipes.
 
     Raises:
       InputError: for a name that is not in the table.
     """
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}.")
-    make, recipe = METHODS[name]
-    return make(), recipe
+    return METHODS[name]
+
+
+def make_method(name: str, options: Mapping[str, float]) -> Method:
+    """The method with all of its own numbers.
+
+    Raises:
+      InputError: for a name that is not in the table.
+    """
+    return published(name).make(**options)

@@ -1,20 +1,25 @@
 """Standard training: L = CE(z(x), y), no perturbation."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from rctaf_jax.losses import cross_entropy
 
-from .method import Budget, Forward, Images, Labels, LossOutput, Method, Predict, Recipe
+from .method import Budget, Images, Labels, Method, Predict, Recipe, Setting, ViewLogits
 
-RECIPE = Recipe(
-    epochs=200,
-    learning_rate=0.1,
-    schedule="cosine",
-    decay_epochs=(100, 150),
-    weight_decay=5e-4,
-    attack_steps=0,
-    step_size=0.0,
-)
+
+def recipe(setting: Setting) -> Recipe:
+    """The usual one for CIFAR."""
+    return Recipe(
+        epochs=200,
+        learning_rate=0.1,
+        schedule="cosine",
+        decay_epochs=(100, 150),
+        weight_decay=5e-4,
+        attack_steps=0,
+        step_size=0.0,
+    )
 
 
 def perturb(
@@ -24,14 +29,11 @@ def perturb(
     return images
 
 
-def loss(
-    forward: Forward, batch_stats: PyTree, images: Images, adversarial: Images, labels: Labels
-) -> tuple[Float[Array, ""], LossOutput]:
+def loss(views: Sequence[ViewLogits], labels: Labels, memory: PyTree) -> Float[Array, ""]:
     """Mean cross-entropy of the clean images."""
-    logits, batch_stats = forward(batch_stats, images)
-    return cross_entropy(logits, labels).mean(), LossOutput(batch_stats, logits)
+    return cross_entropy(views[0].clean, labels).mean()
 
 
 def standard() -> Method:
     """Standard (not adversarial) training."""
-    return Method("standard", perturb, loss)
+    return Method("standard", perturb, loss, passes=("clean",))

@@ -1,34 +1,24 @@
 """One training step, and many of them in one program: pure functions that know one axis name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt8
+from jaxtyping import Array, Float, Int, PyTree
 
 from rctaf_jax.batching import pixels
 
+from ..models import Apply
 from .augmentation import Augmentation
-from .method import Budget, Labels, LossOutput, Method
+from .averaging import moving_average
+from .awp import adversarial_weights
+from .batches import Batch, Data, Sample
+from .budgets import BudgetSchedule
+from .method import Images, Method, ViewLogits
 from .schedules import Schedule
-from .state import TrainState
-
-
-class Data(NamedTuple):
-    """The whole training split, on the device."""
-
-    images: UInt8[Array, "examples height width channel"]
-    labels: Int[Array, " examples"]
-
-
-class Batch(NamedTuple):
-    """One device's share of a batch, and one key per example for its random draws."""
-
-    images: UInt8[Array, "batch height width channel"]
-    labels: Labels
-    keys: PRNGKeyArray
+from .state import TrainState, Weights, view_variables
 
 
 class Settings(NamedTuple):
@@ -38,11 +28,43 @@ class Settings(NamedTuple):
       epsilon: radius of the threat model, pixels in [0, 1].
       step_size: of the inner maximisation, same unit.
       learning_rate: peak of the schedule.
+      awp: size gamma of the adversarial weight perturbation.
+      averaging: decay tau of the weight averaging.
     """
 
     epsilon: Float[Array, ""]
     step_size: Float[Array, ""]
     learning_rate: Float[Array, ""]
+    awp: Float[Array, ""]
+    averaging: Float[Array, ""]
+
+
+class Plan(NamedTuple):
+    """What is compiled into a step.
+
+    Attributes:
+      apply: the model's `apply(variables, x, *, train, axis_name)`.
+      method: views, inner maximisation and loss.
+      optimizer: see `state.sgd`; its update is multiplied by minus the learning rate.
+      schedule: multiplier of the learning rate by step.
+      budget: of the inner maximisation by epoch.
+      augmentations: of a uint8 image, by view.
+      epoch_steps: steps of an epoch.
+      awp_epoch: the first with adversarial weight perturbation, from 0; None for never.
+      averaging_epoch: the first that is averaged, from 0; None without averaging.
+      axis_name: the device axis for gradient means and BatchNorm; None for one device.
+    """
+
+    apply: Apply
+    method: Method
+    optimizer: optax.GradientTransformation
+    schedule: Schedule
+    budget: BudgetSchedule
+    augmentations: Mapping[str, Augmentation]
+    epoch_steps: int
+    awp_epoch: int | None = None
+    averaging_epoch: int | None = None
+    axis_name: str | None = None
 
 
 class Metrics(NamedTuple):
@@ -61,9 +83,16 @@ class Metrics(NamedTuple):
     first_bad_step: Int[Array, ""]
 
 
+class View(NamedTuple):
+    """One view of a batch: its BatchNorm set's name and its images."""
+
+    name: str
+    clean: Images
+    adversarial: Images
+
+
 NEVER = jnp.iinfo(jnp.int32).max
 Step = Callable[[TrainState, Batch, Settings], tuple[TrainState, Metrics]]
-Sample = Callable[[Data, TrainState], Batch]
 
 
 def zero_metrics() -> Metrics:
@@ -71,99 +100,118 @@ def zero_metrics() -> Metrics:
     return Metrics(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.int32(NEVER))
 
 
-def make_sample(*, batch_size: int, axis_name: str | None = None) -> Sample:
-    """Draw this device's share of the batch for the state's step.
-
-    Each epoch is a permutation of all examples cut into whole batches; the examples left over
-    differ from epoch to epoch. Order and keys depend on the step and on the place in the whole
-    batch alone, never on the number of devices.
-    """
-
-    def sample(data: Data, state: TrainState) -> Batch:
-        order_key, example_key = jax.random.split(jax.random.wrap_key_data(state.seed))
-        num_examples = data.labels.shape[0]
-        epoch, position = jnp.divmod(state.step, num_examples // batch_size)
-        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), num_examples)
-        share = batch_size // (1 if axis_name is None else jax.lax.axis_size(axis_name))
-        places = jnp.arange(share)
-        if axis_name is not None:
-            places = places + share * jax.lax.axis_index(axis_name)
-        chosen = order[position * batch_size + places]
-        step_key = jax.random.fold_in(example_key, state.step)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
-        return Batch(data.images[chosen], data.labels[chosen], keys)
-
-    return sample
-
-
-def make_step(
-    apply: Callable[..., tuple[Array, PyTree]],
-    method: Method,
-    optimizer: optax.GradientTransformation,
-    schedule: Schedule,
-    augment: Augmentation,
-    *,
-    norm: str,
-    attack_steps: int,
-    axis_name: str | None = None,
-) -> Step:
-    """Build `step(state, batch, settings) -> (state, metrics)`.
-
-    Args:
-      apply: the model's `apply(variables, x, *, train, axis_name)`.
-      method: inner maximisation and loss.
-      optimizer: see `state.sgd`; its update is multiplied by minus the learning rate.
-      schedule: multiplier of the learning rate by step.
-      augment: applied to each uint8 image.
-      norm: of the threat model.
-      attack_steps: of the inner maximisation.
-      axis_name: the device axis for gradient means and BatchNorm; None for one device.
-    """
+def make_step(plan: Plan) -> Step:
+    """Build `step(state, batch, settings) -> (state, metrics)`."""
+    axis, method = plan.axis_name, plan.method
 
     def mean(tree: PyTree) -> PyTree:
-        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+        return tree if axis is None else jax.lax.pmean(tree, axis)
+
+    def total(tree: PyTree) -> PyTree:
+        return tree if axis is None else jax.lax.psum(tree, axis)
 
     def step(state: TrainState, batch: Batch, settings: Settings) -> tuple[TrainState, Metrics]:
-        augment_keys, attack_keys = jnp.unstack(jax.vmap(jax.random.split)(batch.keys), axis=1)
-        images = pixels(jax.vmap(augment)(augment_keys, batch.images))
-        images = images.astype(settings.epsilon.dtype)
-        budget = Budget(norm, settings.epsilon, settings.step_size, attack_steps)
+        epoch = state.step // plan.epoch_steps
+        views = make_views(plan, state, batch, settings)
 
-        def predict(x: Array) -> Array:
-            return apply(state.variables, x, train=False)[0]
+        def objective(weights: Weights, views: Sequence[View]) -> tuple[Array, PyTree]:
+            logits, statistics = train_logits(plan, state, weights, views)
+            return method.loss(logits, batch.labels, state.memory), (logits, statistics)
 
-        adversarial = method.perturb(attack_keys, predict, images, batch.labels, budget)
-        adversarial = jax.lax.stop_gradient(adversarial)
+        def ascend(weights: Weights) -> Weights:
+            def base_loss(params: PyTree) -> Array:
+                return objective(weights._replace(params=params), views[:1])[0]
 
-        def objective(params: PyTree) -> tuple[Array, LossOutput]:
-            def forward(batch_stats: PyTree, x: Array) -> tuple[Array, PyTree]:
-                variables = {**state.variables, "params": params, "batch_stats": batch_stats}
-                return apply(variables, x, train=True, axis_name=axis_name)
+            gradient = mean(jax.grad(base_loss)(weights.params))
+            return weights._replace(
+                params=adversarial_weights(weights.params, gradient, settings.awp)
+            )
 
-            return method.loss(forward, state.batch_stats, images, adversarial, batch.labels)
-
-        (loss, output), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        accuracy = jnp.mean(jnp.argmax(output.logits, -1) == batch.labels)
-        loss, accuracy, gradient, batch_stats = mean((loss, accuracy, gradient, output.batch_stats))
-        rate = settings.learning_rate * schedule(state.step)
-        state = descend(optimizer, state._replace(batch_stats=batch_stats), gradient, rate)
+        weights = state.weights
+        if plan.awp_epoch is not None:
+            weights = jax.lax.cond(epoch >= plan.awp_epoch, ascend, lambda same: same, weights)
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        (loss, (logits, statistics)), gradient = differentiate(weights, views)
+        accuracy = mean(jnp.mean(jnp.argmax(logits_seen(logits[0]), -1) == batch.labels))
+        loss, gradient, statistics = mean((loss, gradient, statistics))
+        observed = total(method.memory.observe(logits, batch.labels))
+        ends_epoch = (state.step + 1) % plan.epoch_steps == 0
+        memory = method.memory.update(state.memory, observed, ends_epoch)
+        rate = settings.learning_rate * plan.schedule(state.step)
+        state = state._replace(statistics=statistics, memory=memory)
+        state = descend(plan.optimizer, state, gradient, rate)
+        if plan.averaging_epoch is not None:
+            has_begun = epoch >= plan.averaging_epoch
+            current = {"params": state.params, "batch_stats": state.batch_stats}
+            averaged = moving_average(state.averaged, current, settings.averaging, has_begun)
+            state = state._replace(averaged=averaged)
         bad_step = jnp.where(jnp.isfinite(loss), NEVER, state.step - 1)
         return state, Metrics(loss, accuracy, jnp.int32(1), bad_step)
 
     return step
 
 
+def make_views(plan: Plan, state: TrainState, batch: Batch, settings: Settings) -> tuple[View, ...]:
+    """The method's views of a batch and their adversarial images, without gradient.
+
+    The first view's draws are those of the batch's keys, whatever views follow.
+    """
+    epoch = state.step // plan.epoch_steps
+    budget = plan.budget(epoch, settings.epsilon, settings.step_size)
+
+    def make_view(number: int, name: str) -> View:
+        keys = batch.keys
+        if number:
+            keys = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+        augment_keys, attack_keys = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
+        images = pixels(jax.vmap(plan.augmentations[name])(augment_keys, batch.images))
+        images = images.astype(settings.epsilon.dtype)
+        variables = view_variables(state.weights, state.statistics, state.activation, name)
+        adversarial = plan.method.perturb(
+            attack_keys,
+            lambda x: plan.apply(variables, x, train=False)[0],
+            images,
+            batch.labels,
+            budget,
+        )
+        return View(name, images, jax.lax.stop_gradient(adversarial))
+
+    return tuple(make_view(number, name) for number, name in enumerate(plan.method.views))
+
+
+def train_logits(
+    plan: Plan, state: TrainState, weights: Weights, views: Sequence[View]
+) -> tuple[list[ViewLogits], dict[str, PyTree]]:
+    """Logits of the method's passes in training mode, and the statistics after all of them."""
+    statistics, all_logits = dict(state.statistics), []
+    for view in views:
+        logits = {}
+        for kind in plan.method.passes:
+            variables = view_variables(weights, statistics, state.activation, view.name)
+            images = getattr(view, kind)
+            logits[kind], statistics[view.name] = plan.apply(
+                variables, images, train=True, axis_name=plan.axis_name
+            )
+        all_logits.append(ViewLogits(logits))
+    return all_logits, statistics
+
+
+def logits_seen(logits: ViewLogits) -> Array:
+    """The logits that the reported training accuracy is of: clean ones if there are any."""
+    return logits.by_pass.get("clean", next(iter(logits.by_pass.values())))
+
+
 def descend(
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    gradient: PyTree,
+    gradient: Weights,
     rate: Float[Array, ""],
 ) -> TrainState:
     """Move the weights by minus `rate` times the optimiser's update, and count the step."""
-    updates, momentum = optimizer.update(gradient, state.optimizer, state.params)
+    updates, momentum = optimizer.update(gradient, state.optimizer, state.weights)
     updates = jax.tree.map(lambda u: (-rate * u).astype(u.dtype), updates)
-    params = optax.apply_updates(state.params, updates)
-    return state._replace(step=state.step + 1, params=params, optimizer=momentum)
+    weights = optax.apply_updates(state.weights, updates)
+    return state._replace(step=state.step + 1, weights=weights, optimizer=momentum)
 
 
 def make_advance(

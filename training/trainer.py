@@ -1,5 +1,6 @@
 """The pieces of one training program put together from a resolved configuration."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,13 +13,15 @@ from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset
 
 from ..models import Model, create
-from .augmentation import augmentation_named
+from .augmentation import view_augmentations
+from .batches import Data, make_sample
+from .budgets import Shape, budget_named
 from .loop import Advance
-from .recipe import num_steps
-from .registry import method_named
-from .schedules import schedule_named
+from .recipe import AVERAGED_SHARE, epoch_steps, options_of, recipe_of
+from .registry import make_method
+from .schedules import Length, schedule_named
 from .state import TrainState, initial_state, sgd
-from .step import Data, Settings, make_advance, make_sample, make_step
+from .step import Plan, Settings, make_advance, make_step
 
 
 class Trainer(NamedTuple):
@@ -61,38 +64,50 @@ def make_trainer(
         width=config.width,
         dtype=jnp.dtype(config.dtype),
     )
-    precision = jnp.promote_types(config.dtype, jnp.float32)
-    total = num_steps(config, dataset)
-    method, recipe = method_named(config.method)
-    optimizer = sgd(config.weight_decay or 0.0)
-    step = make_step(
-        model.apply,
-        method,
-        optimizer,
-        schedule_named(str(config.schedule), total, recipe.decays),
-        augmentation_named(str(config.augmentation)),
-        norm=config.norm,
-        attack_steps=config.attack_steps or 0,
-        axis_name=axis_name,
-    )
+    plan = make_plan(config, model, epoch_steps(config, dataset), axis_name)
     sample = make_sample(batch_size=config.batch_size, axis_name=axis_name)
+    precision = jnp.promote_types(config.dtype, jnp.float32)
 
     @jax.jit
     def fresh(key: Array, activation_arrays: dict[str, Array]) -> TrainState:
         weights_key, run_key = jax.random.split(key)
         variables = model.init(weights_key, dataset.image_shape)
-        return initial_state({**variables, "activation": activation_arrays}, optimizer, run_key)
+        return initial_state(
+            {**variables, "activation": activation_arrays},
+            plan.optimizer,
+            run_key,
+            plan.method,
+            num_classes=dataset.num_classes,
+            is_averaged=plan.averaging_epoch is not None,
+        )
 
     def initial(seed: int, alpha: float | None) -> TrainState:
         arrays = {} if alpha is None else {"alpha": jnp.asarray(alpha, precision)}
         return fresh(jax.random.key(seed), arrays)
 
-    settings = Settings(
-        epsilon=jnp.asarray(config.epsilon, precision),
-        step_size=jnp.asarray(config.step_size or 0.0, precision),
-        learning_rate=jnp.asarray(config.learning_rate or 0.0, precision),
+    numbers = (getattr(config, name) or 0.0 for name in Settings._fields)
+    settings = Settings(*(jnp.asarray(number, precision) for number in numbers))
+    total = int(config.epochs or 0) * plan.epoch_steps
+    return Trainer(model, total, settings, initial, make_advance(make_step(plan), sample))
+
+
+def make_plan(config: TrainConfig, model: Model, steps: int, axis_name: str | None) -> Plan:
+    """What a resolved configuration compiles into a step; `steps` are those of an epoch."""
+    num_epochs = int(config.epochs or 0)
+    decays = recipe_of(config, model.num_classes).decays
+    shape = Shape(config.norm, num_epochs, config.attack_steps or 0)
+    return Plan(
+        apply=model.apply,
+        method=make_method(config.method, options_of(config)),
+        optimizer=sgd(config.weight_decay or 0.0),
+        schedule=schedule_named(str(config.schedule), Length(num_epochs, steps, decays)),
+        budget=budget_named(str(config.budget), shape),
+        augmentations=view_augmentations(str(config.augmentation)),
+        epoch_steps=steps,
+        awp_epoch=config.awp_epoch - 1 if config.awp_epoch else None,
+        averaging_epoch=math.ceil(AVERAGED_SHARE * num_epochs) - 1 if config.averaging else None,
+        axis_name=axis_name,
     )
-    return Trainer(model, total, settings, initial, make_advance(step, sample))
 
 
 def device_data(dataset: Dataset) -> Data:

@@ -58,7 +58,13 @@ def attack_run(
     with make_bars(console) as bars:
         progress = show_attacks(bars)
         result = attack(
-            run.state.variables, images, labels, key, epsilon, directory=folder, progress=progress
+            run.state.final_variables,
+            images,
+            labels,
+            key,
+            epsilon,
+            directory=folder,
+            progress=progress,
         )
     described = _describe(run, result, norm, epsilon) | provenance(run, config, command)
     flags = {"robust": result.robust, "correct": result.correct, "nonfinite": result.nonfinite}

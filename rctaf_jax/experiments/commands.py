@@ -8,25 +8,30 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from rctaf_jax import processes
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import (
     PRESETS,
     AttackConfig,
+    ClusterConfig,
     DataConfig,
+    DiagonalConfig,
     EvaluationConfig,
-    HessianConfig,
     SweepConfig,
     TrainConfig,
     preset_for,
 )
 from rctaf_jax.data import load
+from rctaf_jax.errors import InputError
 
-from ..training.trainer import num_steps
+from ..training.recipe import num_steps
 from .activation_figure import activation_figure
+from .appendix_run import validate_appendix
 from .attack_run import attack_run
 from .environment import describe_devices
-from .evaluate_run import evaluate_run, hessian_run
+from .evaluate_run import evaluate_run
 from .expand import expand
+from .hessian_run import hessian_run
 from .progress import SweepProgress
 from .report import write_report
 from .results import load_results
@@ -43,6 +48,7 @@ from .tables import (
 from .train_run import resolve_run, train_run
 
 Flat = tyro.conf.arg(name="")
+SILENT = Console(quiet=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +112,30 @@ class Train:
     """Of the weights, the order of the data and the attack's starts."""
     preset: str | None = None
     """Where the other flags' defaults come from: digits, cifar10-small or recipe."""
+    cluster: Annotated[ClusterConfig, Flat] = ClusterConfig()
     output: Path | None = None
     """Run folder; runs/train-DATA-MODEL-METHOD-ACTIVATION-SEED when left out."""
 
     def run(self, console: Console, command: str) -> None:
-        """Train, evaluate."""
+        """Train, evaluate; several processes only train."""
+        cluster = self.cluster
+        if cluster.distributed:
+            with processes.joined(
+                cluster.coordinator, cluster.num_processes, cluster.process_index
+            ):
+                folder = self.train_here(console if processes.is_first() else SILENT, command)
+                if processes.is_first():
+                    say(console, f"Trained. To measure it: rctaf evaluate {folder}")
+            return
+        if cluster != ClusterConfig():
+            raise InputError(
+                "coordinator, num-processes and process-index are for several processes: "
+                "give --distributed too."
+            )
+        Evaluate(self.train_here(console, command), self.evaluation).run(console, command)
+
+    def train_here(self, console: Console, command: str) -> Path:
+        """Train, on all devices of all processes; returns the run's folder."""
         dataset = load_data(self.data)
         stated = RunConfig(self.data, self.train, self.activation, self.seed)
         config = resolve_run(stated, dataset)
@@ -126,7 +151,7 @@ class Train:
             f"Data: {dataset.source}\nResults go to {folder}.",
         )
         train_run(config, dataset, folder, command, console)
-        Evaluate(folder, self.evaluation).run(console, command)
+        return folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,21 +194,44 @@ class Attack:
 
 @dataclasses.dataclass(frozen=True)
 class Hessian:
-    """Estimate the Hessian norm (8) of a trained network, without bias and with its interval."""
+    """Find a trained network's Hessian diagonal and its norm (8), exactly or with an interval.
+
+    What is done is kept; interrupted, or given a larger --num-probes, it goes on from there.
+    """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of `rctaf train`, or one below members/ of a sweep."""
-    hessian: Annotated[HessianConfig, Flat] = HessianConfig()
+    hessian: Annotated[DiagonalConfig, Flat] = DiagonalConfig()
+    output: Path | None = None
+    """Folder for the results; RUN/hessian/METHOD when left out."""
 
     def run(self, console: Console, command: str) -> None:
         """Estimate, print a table by layer."""
         say(
             console,
-            f"Hessian norm of {self.folder}: {self.hessian.probes} probes on {describe_devices()}.",
+            f"Hessian diagonal of {self.folder}, method {self.hessian.method}, on "
+            f"{describe_devices()}.",
         )
-        result = hessian_run(self.folder, self.hessian, command, console)
+        result = hessian_run(self.folder, self.hessian, self.output, command, console)
         console.print(hessian_table(result))
-        say(console, f"Results: {self.folder / 'hessian.json'}")
+        say(console, f"Results: hessian.json, hessian.png and others in {result['folder']}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidateAppendix:
+    """Put the paper's derivation of the Hessian diagonal to the test, on small exact networks.
+
+    Perceptrons of one to six hidden layers in float64, before and after training: the diagonal by
+    autodiff, by the paper's recursion and by the exact one. Under two minutes on two cores.
+    """
+
+    output: Path = Path("runs/validate-appendix")
+    """Folder for the results."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Measure, print tables, draw."""
+        say(console, f"Validating the appendix on {describe_devices()}.")
+        validate_appendix(self.output, console, command)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +302,14 @@ def value_of(flag: str, words: Sequence[str]) -> str | None:
     return None
 
 
+def for_method(config: SweepConfig, method: str | None) -> SweepConfig:
+    """A preset for another method than its own: the inner maximisation is that method's."""
+    if method in (None, config.train.method):
+        return config
+    train = dataclasses.replace(config.train, attack_steps=None, step_size=None)
+    return dataclasses.replace(config, train=train)
+
+
 def commands(words: Sequence[str]) -> Any:
     """The union of the subcommands, with the defaults that `words` ask for.
 
@@ -261,6 +317,7 @@ def commands(words: Sequence[str]) -> Any:
       InputError: for an unknown preset.
     """
     config = PRESETS[preset_for(value_of("--preset", words), value_of("--data", words))]
+    config = for_method(config, value_of("--method", words))
     sweep, train = Sweep(config), Train(config.data, config.train, config.evaluation)
     return (
         Annotated[Sweep, tyro.conf.subcommand("sweep", default=sweep)]
@@ -268,6 +325,7 @@ def commands(words: Sequence[str]) -> Any:
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Attack, tyro.conf.subcommand("attack")]
         | Annotated[Hessian, tyro.conf.subcommand("hessian")]
+        | Annotated[ValidateAppendix, tyro.conf.subcommand("validate-appendix")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Activations, tyro.conf.subcommand("activations")]
         | Annotated[Data, tyro.conf.subcommand("data")]

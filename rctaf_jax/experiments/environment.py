@@ -33,6 +33,19 @@ def describe_devices() -> str:
     return f"{devices[0].device_kind} x {len(devices)}"
 
 
+def free_memory() -> int | None:
+    """Bytes that the first device can still take; None where the system does not say."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats["bytes_in_use"])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(available[0]) if available else None
+
+
 def current_commit() -> str | None:
     """The commit of the checkout this package runs from, None if it was installed without one."""
     root = Path(rctaf_jax.__file__).parent.parent

@@ -139,6 +139,18 @@ def describe_attack(config: EvaluationConfig) -> str:
     return f"PGD-{config.pgd_steps} x {config.pgd_restarts}, {config.pgd_loss}"
 
 
+def make_losses(
+    train: TrainConfig, activation: Activation, num_classes: int
+) -> Callable[[PyTree, PyTree, Array, Array], Array]:
+    """`losses(params, rest, images, labels)`: cross-entropies, BatchNorm in inference mode."""
+    logits = make_logits(train, activation, num_classes)
+
+    def losses(params: PyTree, rest: PyTree, images: Array, labels: Array) -> Array:
+        return cross_entropy(logits({**rest, "params": params}, images), labels)
+
+    return losses
+
+
 def make_estimate_hessian(
     config: HessianConfig, train: TrainConfig, activation: Activation, num_classes: int
 ) -> EstimateHessian:
@@ -150,11 +162,7 @@ def make_estimate_hessian(
       `estimate_hessian(variables, split, progress=None, num_probes=config.probes)`; `split` is
       `hessian_split`'s.
     """
-    logits = make_logits(train, activation, num_classes)
-
-    def losses(params: PyTree, rest: PyTree, images: Array, labels: Array) -> Array:
-        return cross_entropy(logits({**rest, "params": params}, images), labels)
-
+    losses = make_losses(train, activation, num_classes)
     bind = make_dataset_product(losses, batch_size=config.hessian_batch)
 
     def estimate_hessian(
@@ -201,6 +209,7 @@ def describe_hessian(result: Estimate, num_examples: int) -> dict[str, Any]:
     return {
         **describe_mean_square(result.mean_square),
         "num_probes": result.num_probes,
+        "num_products": result.num_products,
         "num_examples": num_examples,
         "layers": [{"name": name, **describe_mean_square(part)} for name, part in result.layers],
     }

@@ -108,9 +108,10 @@ def read_config(folder: Path) -> RunConfig:
         raise InputError(f"{folder} is not the folder of a run: it has no config.json.")
     stated = read_json(folder / "config.json")
     try:
+        options = tuple(stated["train"]["method_options"])
         return RunConfig(
             data=DataConfig(**stated["data"]),
-            train=TrainConfig(**stated["train"]),
+            train=TrainConfig(**{**stated["train"], "method_options": options}),
             activation=stated["activation"],
             seed=stated["seed"],
         )

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from rctaf_jax.files import write_arrays, write_json
 
 from ..training.checkpoint import Checkpoints
 from ..training.members import Member, Trained, map_members, members_per_device, train_members
+from ..training.preemption import watch_for_termination
 from ..training.recipe import resolve
 from ..training.state import TrainState
 from ..training.step import Metrics
@@ -32,6 +33,7 @@ from .expand import Entry, by_family, expand, groups_of
 from .measure import (
     EstimateHessian,
     Evaluate,
+    Outcomes,
     check_evaluation,
     check_hessian,
     describe_hessian,
@@ -62,6 +64,7 @@ class Sweep(NamedTuple):
     devices: Sequence[jax.Device]
     per_device: int
     progress: SweepProgress
+    should_stop: Callable[[], bool]
 
 
 def resolve_sweep(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
@@ -84,23 +87,26 @@ def run_sweep(
 
     Raises:
       InputError: if the folder belongs to another configuration.
+      Preempted: on SIGTERM, after a checkpoint.
     """
     claim_folder(folder, config, dataset, command)
     entries = expand(config)
     missing = [entry for entry in entries if not is_done(folder, entry)]
     progress.start(len(entries), len(entries) - len(missing))
-    sweep = Sweep(
-        folder,
-        config,
-        dataset,
-        device_data(dataset),
-        jax.local_devices(),
-        members_per_device(),
-        progress,
-    )
-    for family in by_family(entries):
-        if not all(is_done(folder, entry) for entry in family):
-            run_family(sweep, family)
+    with watch_for_termination() as should_stop:
+        sweep = Sweep(
+            folder,
+            config,
+            dataset,
+            device_data(dataset),
+            jax.local_devices(),
+            members_per_device(),
+            progress,
+            should_stop,
+        )
+        for family in by_family(entries):
+            if not all(is_done(folder, entry) for entry in family):
+                run_family(sweep, family)
     shutil.rmtree(folder / "unfinished", ignore_errors=True)
 
 
@@ -177,6 +183,7 @@ def train_group(
             per_device=sweep.per_device,
             checkpoints=checkpoints,
             report=report,
+            should_stop=sweep.should_stop,
         )
     share = (time.monotonic() - started) / len(group)
     return [(entry, member, share) for entry, member in zip(group, trained, strict=True)]
@@ -218,6 +225,7 @@ def describe(entry: Entry, trainer: Trainer) -> dict[str, Any]:
         "clean_correct": None,
         "robust_correct": None,
         "nonfinite": None,
+        "as_trained": None,
         "hessian": None,
     }
 
@@ -232,20 +240,30 @@ def take_measurements(
     """Accuracies and Hessian norm of a trained member; fills in `seconds`."""
     sweep.progress.phase("evaluating")
     started = time.monotonic()
-    outcomes = programs.evaluate(state.variables, sweep.dataset.test)
+    outcomes = programs.evaluate(state.final_variables, sweep.dataset.test)
     write_arrays(folder / "outcomes.npz", outcomes._asdict())
+    as_trained = programs.evaluate(state.variables, sweep.dataset.test) if state.averaged else None
     seconds["evaluate"] = time.monotonic() - started
     sweep.progress.phase("Hessian norm")
     started = time.monotonic()
     split = hessian_split(sweep.config.hessian, sweep.dataset)
-    hessian = describe_hessian(programs.estimate_hessian(state.variables, split), len(split.labels))
+    estimate = programs.estimate_hessian(state.final_variables, split)
+    hessian = describe_hessian(estimate, len(split.labels))
     seconds["hessian"] = time.monotonic() - started
     return {
         "num_test": len(outcomes.robust),
+        **correct(outcomes),
+        "nonfinite": int(outcomes.nonfinite.sum()),
+        "as_trained": None if as_trained is None else correct(as_trained),
+        "hessian": hessian,
+    }
+
+
+def correct(outcomes: Outcomes) -> dict[str, int]:
+    """How many images are right, clean and under attack."""
+    return {
         "clean_correct": int(outcomes.clean_correct.sum()),
         "robust_correct": int(outcomes.robust.sum()),
-        "nonfinite": int(outcomes.nonfinite.sum()),
-        "hessian": hessian,
     }
 
 

@@ -18,6 +18,7 @@ from .wording import (
     CURVATURE,
     SIGMA,
     accuracy_short,
+    count,
     duration,
     family_label,
     norm_width,
@@ -82,14 +83,22 @@ def dataset_table(dataset: Dataset) -> Table:
 def evaluation_table(result: Mapping[str, Any]) -> Table:
     """Clean and robust accuracy of one network with their 95% Wilson intervals."""
     table = _table("accuracy", "%", "95% interval", "images")
-    for name in ("clean", "robust"):
-        low, high = result[f"{name}_interval"]
-        table.add_row(
-            Text(result["attack"] if name == "robust" else "clean"),
-            f"{100 * result[f'{name}_accuracy']:.2f}",
-            f"{100 * low:.2f} to {100 * high:.2f}",
-            f"{result[f'{name}_correct']} of {result['num_test']}",
-        )
+
+    def add(counts: Mapping[str, Any], words: str) -> None:
+        for name, label in (("clean", "clean"), ("robust", result["attack"])):
+            low, high = counts[f"{name}_interval"]
+            table.add_row(
+                Text(label + words),
+                f"{100 * counts[f'{name}_accuracy']:.2f}",
+                f"{100 * low:.2f} to {100 * high:.2f}",
+                f"{counts[f'{name}_correct']} of {counts['num_test']}",
+            )
+
+    if "as_trained" in result:
+        add(result, ", averaged weights")
+        add(result["as_trained"], ", weights as trained")
+    else:
+        add(result, "")
     nonfinite = result["nonfinite"]
     caption = f"Data: {result['data_source']}"
     if nonfinite:
@@ -130,23 +139,39 @@ def attack_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
+EXACT_METHODS = ("exact", "neuron")
+_UNRESOLVED = (
+    "Unbiased before the root. Unresolved: the estimate of the mean square is not positive, "
+    "give more probes. "
+)
+
+
 def hessian_table(result: Mapping[str, Any]) -> Table:
-    """The Hessian norm by layer, the whole network last."""
-    table = _table("layer", "parameters", "Hessian norm", "standard error")
+    """The Hessian norm by layer with its 95% interval, the whole network last."""
+    table = _table("layer", "parameters", "Hessian norm", "95% interval")
     for part in [*result["layers"], {**result, "name": "all"}]:
-        rms, error = part["rms"], part["rms_standard_error"]
+        rms, ends = part["rms"], part["mean_square_interval"]
         table.add_row(
             Text(part["name"]),
             f"{part['num_parameters']:,}",
             "unresolved" if rms is None else number(rms),
-            "" if error is None else number(error),
+            _norm_interval(*ends),
         )
+    is_exact = result["method"] in EXACT_METHODS
     table.caption = Text(
-        "sqrt(mean H_kk^2), equation (8), unbiased before the root; "
-        f"{result['num_probes']} probes, {result['num_examples']} images. Unresolved: the estimate "
-        f"of the mean square is not positive, give more probes. Data: {result['data_source']}"
+        f"sqrt(mean H_kk^2), equation (8): {result['method']}, "
+        f"{count(result['num_products'], 'product')} over "
+        f"{count(result['num_examples'], 'image')}. {'' if is_exact else _UNRESOLVED}"
+        f"Data: {result['data_source']}"
     )
     return table
+
+
+def _norm_interval(low: float | None, high: float | None) -> str:
+    """Of the norm, from its square's; a square's end below 0 says no more than 0 does."""
+    if low is None or high is None:
+        return ""
+    return "exact" if low == high else " to ".join(number(max(x, 0) ** 0.5) for x in (low, high))
 
 
 def _agrees(value: float, paper_value: float) -> bool:

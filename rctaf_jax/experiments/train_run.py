@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from rich.console import Console
 
-from rctaf_jax import parallel
+from rctaf_jax import parallel, processes
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.data import Dataset
 
 from ..training.checkpoint import Checkpoints
 from ..training.loop import Report, check_finite, run
+from ..training.preemption import watch_for_termination
 from ..training.recipe import resolve
 from ..training.state import TrainState
 from ..training.step import Metrics
@@ -48,7 +48,7 @@ def train_run(
     Args:
       config: its `train` resolved.
       dataset: what `config.data` names.
-      folder: made, or gone on with.
+      folder: made, or gone on with; among several processes, one that all of them see.
       command: written into environment.json.
       console: where progress goes.
       seconds_per_save: the least time between two checkpoints.
@@ -60,14 +60,19 @@ def train_run(
       InputError: if the folder belongs to another configuration, the batch cannot be shared by
         the devices, a checkpoint cannot be read, or the loss stops being finite (the checkpoints
         stay).
+      Preempted: on SIGTERM, after a checkpoint.
     """
-    devices = jax.local_devices()
+    devices = jax.devices()
     parallel.check_divides(config.train.batch_size, len(devices))
     activation = parse_activation(config.activation)
     trainer = make_trainer(config.train, activation, dataset, axis_name=parallel.AXIS)
-    claim_folder(folder, config, dataset, command)
+    processes.on_first(lambda: claim_folder(folder, config, dataset, command))
     state = trainer.initial(config.seed, activation.alpha)
-    with Checkpoints(folder / "checkpoints") as checkpoints, make_bars(console) as bars:
+    with (
+        Checkpoints(folder / "checkpoints") as checkpoints,
+        make_bars(console) as bars,
+        watch_for_termination() as should_stop,
+    ):
         first_step = checkpoints.latest or 0
         if first_step:
             state = checkpoints.restore(state)
@@ -81,7 +86,7 @@ def train_run(
 
         replicated = run(
             parallel.data_parallel(trainer.advance, devices, num_arguments=4, shared=(1, 2, 3)),
-            parallel.replicate(state, devices),
+            parallel.replicate(state, jax.local_devices()),
             device_data(dataset),
             trainer.settings,
             first_step=first_step,
@@ -89,6 +94,7 @@ def train_run(
             report=make_report(config, dataset, folder / "metrics.jsonl", checkpoints, show),
             save=lambda step, state: checkpoints.save(step, parallel.first(state)),
             seconds_per_save=seconds_per_save,
+            should_stop=should_stop,
         )
     return parallel.first(replicated)
 
@@ -110,12 +116,13 @@ def make_report(
         saved = checkpoints.latest
         kept = f"the checkpoint of step {saved} is kept." if saved else "there is no checkpoint."
         check_finite(metrics, f"try a lower learning rate or a smaller curvature; {kept}")
-        first: Metrics = jax.tree.map(lambda leaf: np.asarray(leaf)[0], metrics)
+        first: Metrics = jax.tree.map(lambda leaf: leaf[0], metrics)
         count, now = int(first.num_steps), time.monotonic()
         rate, reported = count * batch_size / max(now - reported, 1e-9), now
         loss, accuracy = float(first.loss) / count, float(first.accuracy) / count
         line = LogLine(step, step / epoch_steps, loss, accuracy, rate)
-        append_line(log, line)
+        if processes.is_first():
+            append_line(log, line)
         show(line)
 
     return report

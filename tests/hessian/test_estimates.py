@@ -9,14 +9,17 @@ from scipy.stats import t as student
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.hessian import (
+    DiagonalSums,
     Estimate,
-    HutchinsonState,
     estimate,
     init,
+    relative_error,
     rms_from_diagonal,
     run,
     update,
 )
+from rctaf_jax.hessian.estimates import mean_square
+from rctaf_jax.hessian.sums import add
 
 SIZE = 40
 NUM_RUNS = 400
@@ -49,7 +52,7 @@ def _product(vector: Params) -> Params:
     return {"dense": {"kernel": flat[:30].reshape(6, 5)}, "head": flat[30:]}
 
 
-def _stream(seed: int, num_probes: int, num_groups: int) -> HutchinsonState:
+def _stream(seed: int, num_probes: int, num_groups: int) -> DiagonalSums:
     start = init(_params(), num_groups=num_groups)
     return run(start, jax.random.key(seed), range(num_probes), _product)
 
@@ -59,8 +62,8 @@ def _many(num_probes: int, num_groups: int) -> list[Estimate]:
 
     @jax.jit
     @jax.vmap
-    def one(key: jax.Array) -> HutchinsonState:
-        def step(probe: int, state: HutchinsonState) -> HutchinsonState:
+    def one(key: jax.Array) -> DiagonalSums:
+        def step(probe: int, state: DiagonalSums) -> DiagonalSums:
             return update(state, key, probe, _product)
 
         return jax.lax.fori_loop(0, num_probes, step, init(_params(), num_groups=num_groups))
@@ -81,15 +84,16 @@ def _terms(num_probes: int, seed: int = 3) -> np.ndarray:
     return signs * (signs @ HESSIAN)
 
 
-def _state_of(terms: np.ndarray, num_groups: int) -> HutchinsonState:
-    """A state with one leaf, filled without the code under test."""
+def _state_of(terms: np.ndarray, num_groups: int) -> DiagonalSums:
+    """Sums with one leaf, filled without the code under test."""
     group = np.arange(len(terms)) % num_groups
-    masks = [group == g for g in range(num_groups)]
-    return HutchinsonState(
-        num_probes=np.array([mask.sum() for mask in masks]),
-        group_sum=np.array([terms[mask].sum(axis=0) for mask in masks]),
-        group_square=np.array([(terms[mask] ** 2).sum() for mask in masks]),
-        square_sum=(terms**2).sum(axis=0),
+    members = [terms[group == g] for g in range(num_groups)]
+    return DiagonalSums(
+        num_terms=np.array([len(each) for each in members]),
+        num_products=np.array(3 * len(terms)),
+        group_sum=np.array([each.sum(axis=0) for each in members]),
+        group_square=np.array([(each**2).sum() for each in members]),
+        deviation=sum(each.var(axis=0) * len(each) for each in members if len(each)),
     )
 
 
@@ -98,10 +102,12 @@ def test_equals_the_definitions(num_probes: int, num_groups: int) -> None:
     terms = _terms(num_probes)
     result = estimate(_state_of(terms, num_groups))
     assert result.num_probes == num_probes
+    assert result.num_products == 3 * num_probes
     np.testing.assert_allclose(result.diagonal, terms.mean(axis=0), rtol=1e-12)
     error = terms.std(axis=0, ddof=1) / math.sqrt(num_probes)
     np.testing.assert_allclose(result.diagonal_standard_error, error, rtol=1e-9)
     assert result.mean_square.q == pytest.approx(_direct(terms), rel=1e-12)
+    np.testing.assert_equal(mean_square(_state_of(terms, num_groups)), result.mean_square)
 
 
 @pytest.mark.parametrize(("num_probes", "num_groups"), [(8, 4), (6, 6), (24, 8)])
@@ -144,6 +150,17 @@ def test_entries_are_covered_by_their_standard_errors() -> None:
     assert result.diagonal["dense"]["kernel"].shape == (6, 5)
 
 
+def test_standard_errors_survive_float32() -> None:
+    """A spread of 1e-4 of the value, as XDiag's terms have: sums of squares would lose it."""
+    terms = 1 + 1e-4 * np.random.default_rng(0).normal(size=(64, 5))
+    like = jnp.zeros(5, jnp.float32)
+    state = init(like, num_groups=4)
+    for number, term in enumerate(terms):
+        state = add(state, number, jnp.asarray(term, jnp.float32), 1)
+    expected = terms.std(axis=0, ddof=1) / 8
+    np.testing.assert_allclose(estimate(state).diagonal_standard_error, expected, rtol=1e-2)
+
+
 def test_layers_add_up() -> None:
     result = estimate(_stream(0, 20, 4))
     assert [(path, row.size) for path, row in result.layers] == [("dense/kernel", 30), ("head", 10)]
@@ -179,6 +196,14 @@ def test_two_probes_have_no_standard_error() -> None:
     assert math.isfinite(result.q)
     assert math.isnan(result.standard_error)
     assert all(map(math.isnan, result.interval))
+
+
+def test_relative_error_of_the_rms() -> None:
+    """q = 4 -+ 0.8: rms = 2 -+ 0.2 to first order, a tenth of it."""
+    result = estimate(_state_of(_terms(24), 8)).mean_square
+    assert relative_error(result._replace(q=4.0, interval=(3.2, 4.8))) == pytest.approx(0.1)
+    assert relative_error(result._replace(q=-1.0, interval=(-2.0, 0.0))) == math.inf
+    assert relative_error(result._replace(interval=(math.nan, math.nan))) == math.inf
 
 
 @pytest.mark.parametrize("num_probes", [0, 1])

@@ -7,11 +7,12 @@ import pytest
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.hessian import (
-    HutchinsonState,
+    DiagonalSums,
     estimate,
     init,
     make_dataset_product,
     merge,
+    relative_error,
     run,
     update,
 )
@@ -43,7 +44,7 @@ def _product(vector: Params) -> Params:
     return {"a": flat[:4].reshape(2, 2), "b": flat[4:]}
 
 
-def _assert_close(one: HutchinsonState, other: HutchinsonState) -> None:
+def _assert_close(one: DiagonalSums, other: DiagonalSums) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), one, other)
 
 
@@ -52,11 +53,12 @@ def test_diagonal_hessian_is_exact_with_one_probe() -> None:
     state = update(
         init(_zeros(), num_groups=2), KEY, 3, lambda v: jax.tree.map(jnp.multiply, diagonal, v)
     )
-    assert state.num_probes.tolist() == [0, 1]
+    assert state.num_terms.tolist() == [0, 1]
+    assert state.num_products == 1
     for name, expected in diagonal.items():
         np.testing.assert_array_equal(state.group_sum[name][1], expected)
         np.testing.assert_array_equal(state.group_sum[name][0], 0)
-        np.testing.assert_array_equal(state.square_sum[name], expected**2)
+        np.testing.assert_array_equal(state.deviation[name], 0)
         assert state.group_square[name][1] == jnp.sum(expected**2)
 
 
@@ -100,7 +102,7 @@ def test_resuming_is_exact() -> None:
     half = run(init(_zeros(), num_groups=3), KEY, range(4), _product)
     resumed = run(half, KEY, range(4, 7), _product)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
-    assert whole.num_probes.tolist() == [3, 2, 2]
+    assert whole.num_terms.tolist() == [3, 2, 2]
 
 
 def test_dealing_out_and_merging_equals_one_run() -> None:
@@ -128,7 +130,7 @@ def test_states_on_several_devices() -> None:
     _assert_close(merged, run(init(_zeros(), num_groups=2), KEY, range(6), _product))
 
 
-def test_batch_split_does_not_matter() -> None:
+def test_batch_split_and_devices_do_not_matter() -> None:
     rng = np.random.default_rng(1)
     images, labels = rng.uniform(size=(20, 2, 1, 1)), rng.integers(0, 3, 20)
     params = {"w": jnp.asarray(rng.normal(size=(2, 3))), "b": jnp.asarray(rng.normal(size=3))}
@@ -138,12 +140,33 @@ def test_batch_split_does_not_matter() -> None:
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
 
     results = []
-    for batch_size in (20, 16):
-        product = make_dataset_product(losses, batch_size=batch_size)(params, (), images, labels)
+    for batch_size, devices in (
+        (20, None),
+        (16, None),
+        (16, jax.devices()[:1]),
+        (16, jax.devices()),
+    ):
+        bind = make_dataset_product(losses, batch_size=batch_size, devices=devices)
+        product = bind(params, (), images, labels)
         results.append(estimate(run(init(params, num_groups=2), KEY, range(4), product)))
-    assert results[0].mean_square.q == pytest.approx(results[1].mean_square.q, rel=1e-13)
-    for name in params:
-        np.testing.assert_allclose(results[0].diagonal[name], results[1].diagonal[name], atol=1e-15)
+    for other in results[1:]:
+        assert other.mean_square.q == pytest.approx(results[0].mean_square.q, rel=1e-13)
+        for name in params:
+            np.testing.assert_allclose(other.diagonal[name], results[0].diagonal[name], atol=1e-15)
+
+
+def test_stops_when_it_knows_enough() -> None:
+    start, until = init(_zeros(), num_groups=4), 0.3
+    state = run(start, KEY, range(1000), _product, until=until)
+    count = int(state.num_terms.sum())
+    assert count < 1000
+    assert count % 4 == 0
+    assert relative_error(estimate(state).mean_square) <= until
+    # Each earlier round was not narrow enough, and the probes are those of a run without a target.
+    before = run(start, KEY, range(count - 4), _product)
+    assert relative_error(estimate(before).mean_square) > until
+    jax.tree.map(np.testing.assert_array_equal, run(start, KEY, range(count), _product), state)
+    assert run(start, KEY, range(8), _product, until=1e-6).num_products == 8
 
 
 def test_every_probe_of_a_structure_shares_one_program() -> None:

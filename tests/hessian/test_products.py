@@ -73,6 +73,38 @@ def test_uneven_split_is_exact() -> None:
         assert _relative(bind(params, 1.0, images, labels)(vector), whole) < 2e-15
 
 
+@pytest.mark.parametrize("num_devices", [1, 2, 4])
+def test_any_number_of_devices_gives_the_same(num_devices: int) -> None:
+    """20 examples in batches of 16 over up to 4 devices: the last batch is mostly padding."""
+    devices = jax.devices()[:num_devices]
+    if len(devices) < num_devices:
+        pytest.skip(f"needs {num_devices} devices")
+    params, (images, labels) = _network(), _data()
+    whole = make_dataset_product(_losses, batch_size=20)(params, 1.0, images, labels)
+    bind = make_dataset_product(_losses, batch_size=16, devices=devices)
+    product = bind(params, 1.0, images, labels)
+    for seed in (3, 4):
+        result = product(_network(seed))
+        assert _relative(result, whole(_network(seed))) < 2e-15
+        assert all(leaf.devices() == {devices[0]} for leaf in jax.tree.leaves(result))
+    gradient = make_dataset_gradient(_losses, batch_size=16, devices=devices)
+    expected = make_dataset_gradient(_losses, batch_size=20)
+    actual = gradient(params, 1.0, images, labels)
+    assert _relative(actual, expected(params, 1.0, images, labels)) < 2e-15
+
+
+def test_computing_again_changes_nothing_but_memory() -> None:
+    params, (images, labels) = _network(), _data()
+    results, programs = [], []
+    for policy in (None, jax.checkpoint_policies.nothing_saveable):
+        bind = make_dataset_product(_losses, batch_size=16, policy=policy)
+        product = bind(params, 1.0, images, labels)
+        results.append(product(_network(3)))
+        programs.append(str(jax.make_jaxpr(product)(_network(3))))
+    assert _relative(results[1], results[0]) < 2e-15
+    assert ["remat" in program for program in programs] == [False, True]
+
+
 def test_gradient_equals_autodiff() -> None:
     params, (images, labels) = _network(), _data()
     x, y = jnp.asarray(images), jnp.asarray(labels)
@@ -121,6 +153,10 @@ def test_bad_input() -> None:
     images, labels = _data()
     with pytest.raises(InputError, match="labels of shape"):
         bind(_network(), 1.0, images, labels[:3])
+    with pytest.raises(InputError, match="batch size 7 cannot be shared equally by 2 devices"):
+        make_dataset_product(_losses, batch_size=7, devices=jax.devices()[:1] * 2)
+    with pytest.raises(InputError, match="got no devices"):
+        make_dataset_product(_losses, batch_size=8, devices=[])
     mean = make_dataset_product(lambda *arguments: _losses(*arguments).mean(), batch_size=8)
     with pytest.raises(AssertionError, match="shape"):
         mean(_network(), 1.0, images, labels)(_network())

@@ -48,4 +48,8 @@ def config() -> TrainConfig:
         schedule="cosine",
         weight_decay=5e-4,
         augmentation="crop-flip",
+        method_options=("beta=6",),
+        budget="fixed",
+        awp=0.0,
+        averaging=0.0,
     )

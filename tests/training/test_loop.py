@@ -1,4 +1,5 @@
 import dataclasses
+import signal
 
 import jax
 import numpy as np
@@ -6,10 +7,11 @@ import pytest
 
 from rctaf_jax import parallel
 from rctaf_jax.activations import parse_activation
-from rctaf_jax.errors import InputError
+from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.loop import DivergedError, check_finite, run
 from rctaf_jax.training.members import Member, map_members, stack, train_members, unstack
+from rctaf_jax.training.preemption import watch_for_termination
 from rctaf_jax.training.step import NEVER
 from rctaf_jax.training.trainer import device_data, make_trainer
 
@@ -28,7 +30,9 @@ def assert_same(one, other):
 @pytest.fixture(scope="module")
 def small(config, dataset):
     """A trainer of the cheapest kind, one device, 15 steps."""
-    config = dataclasses.replace(config, method="standard", model="mlp-1x8", width=1.0)
+    config = dataclasses.replace(
+        config, method="standard", method_options=(), model="mlp-1x8", width=1.0
+    )
     trainer = make_trainer(config, SWISH, dataset)
     devices = jax.local_devices()[:1]
     return trainer, map_members(trainer, devices, 1), devices, device_data(dataset)
@@ -81,6 +85,27 @@ def test_resuming_from_any_checkpoint_continues_bit_for_bit(small, tmp_path):
         assert_same(run_from(small, restored, step), whole)
 
 
+def test_a_run_told_to_stop_saves_and_goes_on_bit_for_bit(small):
+    start, saved, answers = small[0].initial(0, 3.0), {}, iter([False, True])
+
+    def keep(step, state):
+        saved[step] = parallel.first(state)
+
+    with pytest.raises(Preempted, match="saved at step 3; the same command goes on") as told:
+        run_from(small, start, 0, save=keep, should_stop=lambda: next(answers))
+    assert list(saved) == [told.value.step] == [3]
+    assert_same(run_from(small, saved[3], 3), run_from(small, start, 0))
+
+
+def test_sigterm_is_a_question_until_the_watch_ends():
+    before = signal.getsignal(signal.SIGTERM)
+    with watch_for_termination() as requested:
+        assert not requested()
+        signal.raise_signal(signal.SIGTERM)
+        assert requested()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_what_the_report_refuses_is_not_saved(small):
     saved = []
 
@@ -131,7 +156,9 @@ def test_a_damaged_checkpoint_is_refused(small, tmp_path, damage):
 def test_a_checkpoint_of_another_network_is_refused(small, config, dataset, tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, small[0].initial(0, 3.0))
-    config = dataclasses.replace(config, method="standard", model="mlp-1x9", width=1.0)
+    config = dataclasses.replace(
+        config, method="standard", method_options=(), model="mlp-1x9", width=1.0
+    )
     other = make_trainer(config, SWISH, dataset).initial(0, 3.0)
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match="cannot be read"):
         checkpoints.restore(other)

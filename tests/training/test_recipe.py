@@ -1,14 +1,18 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rctaf_jax.config import TrainConfig
+from rctaf_jax.data import Split
 from rctaf_jax.errors import InputError
-from rctaf_jax.training.recipe import num_steps, resolve
+from rctaf_jax.training.budgets import BUDGETS, Shape, budget_named
+from rctaf_jax.training.method import Setting
+from rctaf_jax.training.recipe import num_steps, options_of, resolve
 from rctaf_jax.training.registry import METHODS
-from rctaf_jax.training.schedules import SCHEDULES, schedule_named
+from rctaf_jax.training.schedules import SCHEDULES, Length, schedule_named
 
 
 def test_trades_is_resolved_as_published(dataset):
@@ -48,26 +52,96 @@ def test_what_was_said_is_kept_and_digits_are_not_mirrored(dataset, config):
         ({"augmentation": "cutmix"}, "unknown augmentation 'cutmix'"),
         ({"schedule": "warm"}, "unknown schedule 'warm'"),
         ({"dtype": "float64"}, "JAX_ENABLE_X64=1"),
+        ({"budget": "medium"}, "unknown budget 'medium'"),
+        ({"budget": "high"}, "budget 'high' sets the steps itself: leave out attack-steps"),
+        ({"method": "standard", "budget": "low"}, "standard has no inner maximisation"),
+        ({"method": "dajat", "attack_steps": None}, "has no fixed budget of its own"),
+        ({"method_options": ("gamma=2",)}, "trades has no option 'gamma=2': its options are beta"),
+        ({"method": "standard", "method_options": ("beta=2",)}, "its options are none"),
+        ({"method_options": ("beta=much",)}, "'much' is not a number"),
+        ({"method_options": ("beta=-1",)}, "must be a finite number of 0 or more"),
+        ({"method": "dkl", "method_options": ("temperature=0",)}, "temperature must be more than"),
+        ({"awp": -0.1}, "awp must be 0"),
+        ({"awp_epoch": 2}, "awp-epoch 2 without awp"),
+        ({"awp": 0.005, "awp_epoch": 0}, "one of the run's epochs, 1 to 3; received 0"),
+        ({"awp": 0.005, "awp_epoch": 4}, "one of the run's epochs, 1 to 3; received 4"),
+        ({"averaging": 1.0}, "averaging must be 0 "),
     ],
 )
 def test_what_cannot_run_is_refused(dataset, config, change, message):
+    if "method" in change and "method_options" not in change:
+        change = {**change, "method_options": ()}
     with pytest.raises(InputError, match=message):
         resolve(dataclasses.replace(config, **change), dataset)
 
 
+def test_dajat_is_resolved_as_published(dataset):
+    config = resolve(TrainConfig(method="dajat", model="resnet18", batch_size=8), dataset)
+    assert (config.epochs, config.learning_rate, config.schedule) == (200, 0.2, "epoch-cosine")
+    assert (config.budget, config.attack_steps, config.step_size) == ("high", None, None)
+    assert (config.weight_decay, config.awp, config.awp_epoch) == (5e-4, 0.005, 10)
+    assert options_of(config) == {"beta": 11, "js_weight": 2, "label_smoothing": 0}
+    changed = dataclasses.replace(config, method_options=("js-weight=3",))
+    assert options_of(resolve(changed, dataset))["js_weight"] == 3
+
+
+def test_the_average_and_the_perturbation_scale_with_the_run(dataset):
+    """tau is the published 0.9996 from 110 epochs of 390 steps on; AWP begins at 10 of 200."""
+    rows = np.zeros((50_000, 1, 1, 1), np.uint8), np.zeros(50_000, np.int64)
+    cifar = dataclasses.replace(dataset, train=Split(*rows))
+    config = TrainConfig(method="dajat", model="resnet18")
+    assert resolve(config, cifar).averaging == pytest.approx(0.9996, abs=1e-12)
+    low = dataclasses.replace(config, budget="low", epochs=110)
+    assert resolve(low, cifar).averaging == pytest.approx(0.9996, abs=1e-12)
+    short = resolve(dataclasses.replace(config, epochs=11), cifar)
+    assert short.averaging == pytest.approx(1 - 0.0004 * 10)
+    assert short.awp_epoch == 1
+    assert resolve(dataclasses.replace(config, epochs=400), cifar).awp_epoch == 10
+    given = dataclasses.replace(config, epochs=11, averaging=0.5, awp=0.1, awp_epoch=7)
+    given = resolve(given, cifar)
+    assert (given.averaging, given.awp, given.awp_epoch) == (0.5, 0.1, 7)
+
+
+def test_budgets_by_hand():
+    """Radius, steps and their size in epochs 0 to 7 of 8."""
+    expected = {
+        "fixed": ([1.0] * 8, [5] * 8, [0.25] * 8),
+        "low": (np.arange(1, 9) / 8, [2] * 8, np.arange(1, 9) / 8),
+        "high-released": (np.arange(1, 9) / 8, [5] * 8, np.arange(1, 9) / 16),
+        "high": (
+            np.arange(1, 9) / 8,
+            [2, 2, 3, 3, 4, 4, 5, 5],
+            np.arange(1, 9) / 8 * np.repeat([1, 2 / 3, 1 / 2, 1 / 2], 2),
+        ),
+    }
+    assert set(expected) == set(BUDGETS)
+    for name, (radii, steps, sizes) in expected.items():
+        schedule = budget_named(name, Shape("Linf", 8, 5))
+        budgets = [schedule(jnp.int32(e), jnp.float32(1), jnp.float32(0.25)) for e in range(8)]
+        np.testing.assert_allclose([b.epsilon for b in budgets], radii, rtol=1e-6)
+        np.testing.assert_array_equal([b.num_steps for b in budgets], steps)
+        np.testing.assert_allclose([b.step_size for b in budgets], sizes, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_start_at_one_and_never_rise(name):
-    schedule = jax.vmap(schedule_named(name, 110, (0.5, 0.9)))
+    schedule = jax.vmap(schedule_named(name, Length(11, 10, (0.5, 0.9))))
     values = np.asarray(schedule(np.arange(110)) * np.ones(110))
-    assert values[0] == 1
+    assert values[0] == (1 if name != "epoch-cosine-end" else pytest.approx(0.983, abs=1e-3))
     assert (np.diff(values) <= 0).all()
     assert (values > 0).all()
 
 
 def test_schedules_by_hand():
     """The decay of TRADES at epochs 75, 90 and 100, in the published 76 epochs of 10 steps."""
-    cosine = schedule_named("cosine", 100)
-    step = schedule_named("step", 760, METHODS["trades"][1].decays)
+    cosine = schedule_named("cosine", Length(10, 10))
+    decays = METHODS["trades"].recipe(Setting()).decays
+    step = schedule_named("step", Length(76, 10, decays))
     np.testing.assert_allclose(cosine(25), (1 + np.cos(np.pi / 4)) / 2, rtol=1e-6)
     times = (0, 749, 750, 759, 900, 1000)
     np.testing.assert_allclose([step(t) for t in times], [1, 1, 0.1, 0.1, 0.01, 1e-3], rtol=1e-6)
+    by_epoch = [schedule_named(f"epoch-cosine{end}", Length(4, 10)) for end in ("", "-end")]
+    for schedule, angles in zip(by_epoch, (np.arange(4) / 4, np.arange(1, 5) / 5), strict=True):
+        values = [schedule(jnp.int32(t)) for t in range(40)]
+        expected = np.repeat((1 + np.cos(np.pi * angles)) / 2, 10)
+        np.testing.assert_allclose(values, expected, rtol=1e-6)
