@@ -14,7 +14,7 @@ from rctaf_jax.training.method import Budget
 from rctaf_jax.training.recipe import num_steps, resolve
 from rctaf_jax.training.registry import METHODS
 from rctaf_jax.training.state import sgd
-from rctaf_jax.training.step import NEVER
+from rctaf_jax.training.step import NEVER, Settings
 from rctaf_jax.training.trainer import device_data, make_trainer
 
 SWISH = parse_activation("rct-af:beta=1,curvature=7")
@@ -133,6 +133,26 @@ def test_alpha_seed_and_settings_never_recompile(trainer, dataset):
         settings = jax.tree.map(lambda leaf, n=number: leaf * (1 + n), trainer.settings)
         compiled(trainer.initial(number, alpha), data, settings, number + 1)
     assert compiled._cache_size() == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_is_traced_again(config, dataset, method):
+    """For another alpha, seed, epoch, or other traced settings."""
+    left_out = dict.fromkeys(("budget", "attack_steps", "step_size", "awp", "averaging"))
+    stated = dataclasses.replace(config, method=method, method_options=(), **left_out)
+    trainer, traces = make_trainer(resolve(stated, dataset), SWISH, dataset), []
+
+    @jax.jit
+    def advance(*arguments):
+        traces.append(1)
+        return trainer.advance(*arguments)
+
+    data, settings = device_data(dataset), trainer.settings
+    jax.eval_shape(advance, trainer.initial(0, 14.0), data, settings, jnp.int32(1))
+    others = Settings(*(jnp.asarray(0.5 * value, value.dtype) for value in settings))
+    late = trainer.initial(1, 3.0)._replace(step=jnp.int32(37))
+    jax.eval_shape(advance, late, data, others, jnp.int32(5))
+    assert len(traces) == 1
 
 
 def test_weights_at_step_0_depend_on_the_seed_alone(config, dataset):
