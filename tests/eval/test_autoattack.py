@@ -258,23 +258,34 @@ def test_several_networks_compile_once():
 
 @pytest.mark.parametrize(
     ("norm", "shape", "classes"),
-    [("Linf", (1, 1, 1), 2), ("L2", (5, 3, 3), 4), ("L1", (2, 9, 1), 1000)],
+    [
+        ("Linf", (1, 1, 1), 2),
+        ("L2", (5, 3, 3), 4),
+        ("L1", (2, 9, 1), 1000),
+        ("Linf", (224, 224, 3), 1000),
+        ("L2", (224, 160, 3), 1000),
+    ],
 )
 def test_sizes_and_classes(norm, shape, classes):
     rng = np.random.default_rng(classes)
     images = rng.uniform(size=(3, *shape)).astype(np.float32)
-    weights = rng.normal(size=(images[0].size, classes)).astype(np.float32)
-    labels = np.argmax(images.reshape(3, -1) @ weights, axis=1)
+    # A large image is seen on a grid, or its weights would be too many.
+    grid = slice(None, None, max(1, shape[0] // 14))
+    weights = rng.normal(size=(images[0, grid, grid].size, classes)).astype(np.float32)
+    labels = np.argmax(images[:, grid, grid].reshape(3, -1) @ weights, axis=1)
     attacks = [
         make_apgd(norm=norm, loss="ce", num_steps=4),
         make_fab_targeted(norm=norm, num_targets=1, num_steps=3),
         make_square(norm=norm, num_queries=8),
     ]
     result = autoattack(
-        lambda x: x.reshape(len(x), -1) @ weights, images, labels, norm=norm,
+        lambda x: x[:, grid, grid].reshape(len(x), -1) @ weights, images, labels, norm=norm,
         epsilon=EPSILON[norm], attacks=attacks, key=KEY, batch_size=2,
     )  # fmt: skip
     assert result.adversarial.shape == images.shape
+    assert result.correct.all()
+    found = np.argmax(result.adversarial[:, grid, grid].reshape(3, -1) @ weights, axis=1)
+    np.testing.assert_array_equal(found == labels, result.robust)
 
 
 def test_one_image():

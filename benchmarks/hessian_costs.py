@@ -1,0 +1,411 @@
+"""What exact Hessian diagonals cost, and one Hessian-vector product of a ResNet-18.
+
+    python benchmarks/hessian_costs.py      # the comparison needs torch, curvlinops-for-pytorch
+                                            # and backpack-for-pytorch; without them it is left out
+
+1. Exact diagonals of two multilayer perceptrons with RCT-AF (8 inputs, 1 output, 32 examples, half
+   the squared error, float64): by basis vectors, by neurons and by the appendix's full recursion,
+   each over the time of one Hessian-vector product, all of them compiled, in the same round. The
+   three must agree. A product by itself pays for its call and fills few cores, and the diagonals
+   take many at a time; so the time of a product is also measured inside one compiled program that
+   takes them one after another.
+2. ResNet-18 on one batch, float32, BatchNorm in inference mode: a product over a gradient, in time
+   and in the compiler's peak of intermediates.
+3. A tanh network's diagonal of the mean cross-entropy, same weights and data, float64: basis
+   vectors against curvlinops' Hessian operator on the same number of basis vectors at a time, and
+   neurons against BackPACK's DiagHessian. Values must agree to 1e-8 of the largest entry.
+
+Takes MINUTES on two CPU cores. EXPECTED
+"""
+
+import dataclasses
+import importlib.metadata
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+# Two frameworks share the card: neither may take all of its memory beforehand.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import harness
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from rctaf_jax.activations import parse_activation
+from rctaf_jax.errors import InputError
+from rctaf_jax.hessian import (
+    Layer,
+    appendix_diagonal,
+    exact_diagonal,
+    forward,
+    full_matrix_recursion,
+    hessian_vector_product,
+    make_dataset_gradient,
+    make_dataset_product,
+    neuron_diagonal,
+    squared_error,
+)
+from rctaf_jax.hessian.dense import Losses, Pointwise
+from rctaf_jax.losses import cross_entropy
+from rctaf_jax.models import create
+
+NUM_EXAMPLES, NUM_INPUTS, NUM_CLASSES = 32, 8, 10
+CHUNK = 64
+TOLERANCE = 1e-8
+OTHERS = ("torch", "curvlinops-for-pytorch", "backpack-for-pytorch")
+PAIRS = {"curvlinops": "basis vectors", "BackPACK": "neurons"}
+"""Theirs, and ours of the same kind."""
+
+Layers = list[Layer]
+Network = tuple[Layers, np.ndarray, np.ndarray]
+"""A network, its inputs and its targets."""
+Diagonal = Callable[[], Any]
+"""Takes a diagonal, finished when it returns; leaves in the order of the parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Costs of Hessian diagonals and products."""
+
+    activation: str = "rct-af:beta=1,curvature=7"
+    """Of the perceptrons and of the ResNet-18."""
+    networks: tuple[str, ...] = ("8x16", "3x97")
+    """Perceptrons, as hidden layers x neurons; 2,065 and 19,983 parameters."""
+    compared: str = "8x16"
+    """The tanh network of the comparison with other libraries, 10 outputs."""
+    width: float = 0.5
+    """Of the ResNet-18."""
+    batch: int = 16
+    """Images of 32 x 32 for the ResNet-18."""
+    products: int = 200
+    """Hessian-vector products of a perceptron in one round."""
+    rounds: int = 7
+    """Rounds of timing."""
+
+
+def main(benchmark: Benchmark) -> None:
+    console = Console()
+    result = harness.start(**dataclasses.asdict(benchmark))
+    with jax.enable_x64(True):
+        result["diagonals"] = {
+            name: measure_diagonals(benchmark, name) for name in benchmark.networks
+        }
+    result["resnet18"] = measure_resnet(benchmark)
+    others = import_others(console)
+    if others:
+        result["environment"]["versions"] |= {n: importlib.metadata.version(n) for n in OTHERS}
+        with jax.enable_x64(True):
+            result["comparison"] = compare(benchmark, others)
+    result["targets"] = check_targets(result)
+    show(result, console)
+    harness.save("hessian_costs", result, console)
+
+
+def draw(text: str, num_outputs: int) -> Network:
+    """A network such as 3x97 with targets of variance 1, as in the appendix's tests."""
+    depth, neurons = map(int, text.split("x"))
+    rng = np.random.default_rng(0)
+    pairs = list(itertools.pairwise([NUM_INPUTS, *[neurons] * depth, num_outputs]))
+    weights = [rng.normal(size=(above, below)) * (2 / below) ** 0.5 for below, above in pairs]
+    biases = [rng.normal(size=above) / 2 for _, above in pairs]
+    inputs = rng.normal(size=(NUM_EXAMPLES, NUM_INPUTS))
+    targets = rng.normal(size=(NUM_EXAMPLES, num_outputs))
+    return list(map(Layer, map(jnp.asarray, weights), map(jnp.asarray, biases))), inputs, targets
+
+
+def num_parameters(params: Any) -> int:
+    """Entries of all leaves."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def flat(tree: Any) -> np.ndarray:
+    """All leaves as one vector."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def error(tree: Any, reference: Any) -> float:
+    """The largest difference over the largest entry; stops the benchmark if it is no rounding."""
+    one, other = flat(tree), flat(reference)
+    largest = float(np.max(np.abs(one - other)) / np.max(np.abs(other)))
+    if not largest < TOLERANCE:
+        raise SystemExit(f"two diagonals differ by {largest:.1e} of the largest entry.")
+    return largest
+
+
+def make_loss(
+    losses: Losses, activation: Pointwise, inputs: Any, targets: Any
+) -> Callable[[Layers], jax.Array]:
+    """The mean loss of a network."""
+
+    def loss(layers: Layers) -> jax.Array:
+        return losses(forward(layers, activation, inputs).pre_activations[-1], targets).mean()
+
+    return loss
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> Diagonal:
+    """The function at these arguments, compiled and called once."""
+    program = jax.jit(function)
+
+    def call() -> Any:
+        return jax.block_until_ready(program(*arguments))
+
+    call()
+    return call
+
+
+def our_diagonals(losses: Losses, activation: Pointwise, network: Network) -> dict[str, Diagonal]:
+    """By basis vectors and by neurons."""
+    layers, inputs, targets = network
+    loss = make_loss(losses, activation, inputs, targets)
+    return {
+        "basis vectors": compiled(lambda layers: exact_diagonal(loss, layers), layers),
+        "neurons": compiled(
+            lambda layers: neuron_diagonal(losses, layers, activation, inputs, targets), layers
+        ),
+    }
+
+
+def make_products(benchmark: Benchmark, network: Network) -> dict[str, Diagonal]:
+    """Many products, one call each, and one after another inside one program."""
+    layers, inputs, targets = network
+    loss = make_loss(squared_error, parse_activation(benchmark.activation), inputs, targets)
+
+    def product(layers: Layers, vector: Layers) -> Layers:
+        return hessian_vector_product(loss, layers, vector)
+
+    def all_in_one(layers: Layers, vector: Layers) -> Layers:
+        def step(_: Any, vector: Layers) -> Layers:
+            # Scaled, or some hundred powers of H overflow.
+            after = product(layers, vector)
+            scale = 1 / jnp.max(jnp.abs(after[0].bias))
+            return jax.tree.map(lambda leaf: leaf * scale, after)
+
+        return jax.lax.fori_loop(0, benchmark.products, step, vector)
+
+    one = compiled(product, layers, layers)
+
+    def one_by_one() -> None:
+        for _ in range(benchmark.products):
+            one()
+
+    return {"product": one_by_one, "product in a loop": compiled(all_in_one, layers, layers)}
+
+
+def measure_diagonals(benchmark: Benchmark, name: str) -> dict[str, Any]:
+    """Seconds of each exact diagonal of one network, over those of one product."""
+    layers, inputs, targets = network = draw(name, 1)
+    activation = parse_activation(benchmark.activation)
+    products = make_products(benchmark, network)
+    diagonals = our_diagonals(squared_error, activation, network)
+    diagonals["appendix"] = compiled(
+        lambda layers: appendix_diagonal(
+            full_matrix_recursion, squared_error, layers, activation, inputs, targets
+        ).total,
+        layers,
+    )
+    reference = diagonals["basis vectors"]()
+    times = harness.interleaved(products | diagonals, benchmark.rounds)
+    for own in (times[name] for name in products):
+        own.wall[:] = [t / benchmark.products for t in own.wall]
+        own.cpu[:] = [t / benchmark.products for t in own.cpu]
+    return {
+        "parameters": num_parameters(layers),
+        "neurons": sum(layer.bias.size for layer in layers),
+        "errors": {name: error(diagonals[name](), reference) for name in diagonals},
+        "times": describe(times, ("product", "product in a loop")),
+    }
+
+
+def describe(times: Mapping[str, harness.Times], references: Sequence[str]) -> dict[str, Any]:
+    """Seconds of each contender, and over those of the references."""
+    return {
+        name: {
+            "seconds": harness.spread(own.wall)._asdict(),
+            "cpu_seconds": harness.spread(own.cpu)._asdict(),
+            "over": {
+                reference: {
+                    "wall": harness.ratio(own.wall, times[reference].wall)._asdict(),
+                    "cpu": harness.ratio(own.cpu, times[reference].cpu)._asdict(),
+                }
+                for reference in references
+            },
+            "all": own._asdict(),
+        }
+        for name, own in times.items()
+    }
+
+
+def measure_resnet(benchmark: Benchmark) -> dict[str, Any]:
+    """Seconds and memory of a gradient and of a product over one batch."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (benchmark.batch, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, NUM_CLASSES, benchmark.batch, np.int32)
+    model = create(
+        "resnet18",
+        num_classes=NUM_CLASSES,
+        activation=benchmark.activation,
+        width=benchmark.width,
+    )
+    rest = model.init(jax.random.key(0), images.shape[1:])
+    params = rest.pop("params")
+
+    def losses(params: Any, rest: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+        return cross_entropy(model.apply({**rest, "params": params}, images)[0], labels)
+
+    gradient = make_dataset_gradient(losses, batch_size=benchmark.batch)
+    product = make_dataset_product(losses, batch_size=benchmark.batch)(params, rest, images, labels)
+    contenders: dict[str, Diagonal] = {
+        "gradient": lambda: jax.block_until_ready(gradient(params, rest, images, labels)),
+        "product": lambda: jax.block_until_ready(product(params)),
+    }
+    for contender in contenders.values():
+        contender()
+    times = harness.interleaved(contenders, benchmark.rounds)
+    memory = measure_memory(losses, params, rest, images, labels)
+    return {
+        "parameters": num_parameters(params),
+        "times": describe(times, ("gradient",)),
+        "temporary_bytes": memory,
+        "memory_ratio": memory["product"] / memory["gradient"],
+    }
+
+
+def measure_memory(losses: Any, params: Any, rest: Any, images: Any, labels: Any) -> dict[str, int]:
+    """The compiler's peak of intermediates for a gradient and for a product over one batch."""
+
+    def loss(params: Any, rest: Any, pixels: jax.Array) -> jax.Array:
+        return losses(params, rest, pixels, labels).mean()
+
+    def product(params: Any, rest: Any, pixels: jax.Array, vector: Any) -> Any:
+        return hessian_vector_product(lambda params: loss(params, rest, pixels), params, vector)
+
+    pixels = jnp.asarray(images, jnp.float32) / 255
+    with jax.default_matmul_precision("highest"):
+        programs = {
+            "gradient": jax.jit(jax.grad(loss)).lower(params, rest, pixels),
+            "product": jax.jit(product).lower(params, rest, pixels, params),
+        }
+        return {
+            name: program.compile().memory_analysis().temp_size_in_bytes
+            for name, program in programs.items()
+        }
+
+
+def import_others(console: Console) -> dict[str, Any]:
+    """PyTorch, curvlinops and BackPACK, which the package itself never needs; none if one lacks."""
+    try:
+        import backpack
+        import curvlinops
+        import torch
+        from backpack.extensions import DiagHessian
+    except ImportError as missing:
+        console.print(
+            f"The comparison with other libraries is left out, since {missing.name} is not "
+            f"installed; it takes {', '.join(OTHERS)}."
+        )
+        return {}
+    return {
+        "torch": torch,
+        "curvlinops": curvlinops,
+        "backpack": backpack,
+        "DiagHessian": DiagHessian,
+    }
+
+
+def compare(benchmark: Benchmark, others: Mapping[str, Any]) -> dict[str, Any]:
+    """The same diagonal by us and by others."""
+    layers, inputs, _ = draw(benchmark.compared, NUM_CLASSES)
+    labels = np.arange(NUM_EXAMPLES) % NUM_CLASSES
+    ours = our_diagonals(cross_entropy, jnp.tanh, (layers, inputs, labels))
+    theirs = {
+        "curvlinops": curvlinops_diagonal(others, layers, inputs, labels),
+        "BackPACK": backpack_diagonal(others, layers, inputs, labels),
+    }
+    contenders = ours | theirs
+    reference = ours["basis vectors"]()
+    errors = {name: error(diagonal(), reference) for name, diagonal in contenders.items()}
+    times = harness.interleaved(contenders, benchmark.rounds)
+    return {
+        "parameters": num_parameters(layers),
+        "torch_threads": others["torch"].get_num_threads(),
+        "errors": errors,
+        "times": describe(times, tuple(ours)),
+    }
+
+
+def torch_network(torch: Any, layers: Layers) -> Any:
+    """The tanh network with these weights in float64."""
+    modules = []
+    for weight, bias in layers:
+        linear = torch.nn.Linear(*weight.shape[::-1], dtype=torch.float64)
+        with torch.no_grad():
+            linear.weight.copy_(torch.tensor(np.asarray(weight)))
+            linear.bias.copy_(torch.tensor(np.asarray(bias)))
+        modules += [linear, torch.nn.Tanh()]
+    return torch.nn.Sequential(*modules[:-1])
+
+
+def curvlinops_diagonal(
+    others: Mapping[str, Any], layers: Layers, inputs: np.ndarray, labels: np.ndarray
+) -> Diagonal:
+    """The Hessian operator on basis vectors, as many at a time as we take."""
+    torch = others["torch"]
+    network = torch_network(torch, layers)
+    data = [(torch.tensor(inputs), torch.tensor(labels))]
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    loss = torch.nn.CrossEntropyLoss()
+    hessian = others["curvlinops"].HessianLinearOperator(
+        network, loss, parameters, data, check_deterministic=False
+    )
+    size = num_parameters(layers)
+
+    def diagonal() -> np.ndarray:
+        entries = np.empty(size)
+        for start in range(0, size, CHUNK):
+            indices = torch.arange(start, min(start + CHUNK, size))
+            columns = torch.arange(len(indices))
+            vectors = torch.zeros(size, len(indices), dtype=torch.float64)
+            vectors[indices, columns] = 1
+            entries[start : start + CHUNK] = (hessian @ vectors)[indices, columns].numpy()
+        return entries
+
+    return diagonal
+
+
+def backpack_diagonal(
+    others: Mapping[str, Any], layers: Layers, inputs: np.ndarray, labels: np.ndarray
+) -> Diagonal:
+    """DiagHessian's backward pass."""
+    torch, backpack = others["torch"], others["backpack"]
+    network = backpack.extend(torch_network(torch, layers))
+    loss = backpack.extend(torch.nn.CrossEntropyLoss())
+    x, y = torch.tensor(inputs), torch.tensor(labels)
+
+    def diagonal() -> list[np.ndarray]:
+        network.zero_grad()
+        with backpack.backpack(others["DiagHessian"]()):
+            loss(network(x), y).backward()
+        return [p.diag_h.numpy() for p in network.parameters()]
+
+    return diagonal
+
+
+def check_targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was to be reached, and whether it was."""
+    rows = []
+    for network in result["diagonals"].values():
+        p, over = network["parameters"], over_product(network)
+        rows.append((f"basis vectors, products per parameter, p = {p:,}", over["basis"] / p, 1))
+    rows.append((f"neurons, products, p = {p:,}", over["neurons"], 60))
+    rows.append(("ResNet-18, product over gradient", over["x"], 3))
+    return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark, description=__doc__))
