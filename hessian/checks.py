@@ -50,7 +50,8 @@ def check_independent(
 ) -> None:
     """Checks that an example's loss does not depend on the rest of its batch.
 
-    It compares the first example's loss among the others with its loss among copies of itself.
+    It compares the first example's loss among the others with its loss among copies of itself,
+    and the copies' losses with one another.
 
     Args:
         loss_fn: per-example losses, as for `make_dataset_product`.
@@ -61,13 +62,21 @@ def check_independent(
         tolerance: allowed difference, relative to 1 + |loss|.
 
     Raises:
-        InputError: if the two losses differ, as they do with BatchNorm in training mode.
+        InputError: if the two losses differ, as they do with BatchNorm in training mode, or the
+            copies' losses, as they do with dropout.
     """
     check_examples(images, labels)
     losses = jax.jit(lambda x, y: loss_fn(params, rest, pixels(x), y))
     among_others = float(losses(images, labels)[0])
     copies = jnp.zeros(len(labels), int)
-    among_copies = float(losses(images[copies], labels[copies])[0])
+    of_copies = np.asarray(losses(images[copies], labels[copies]))
+    among_copies = float(of_copies[0])
+    spread = float(np.ptp(of_copies))
+    if not spread <= tolerance * (1 + abs(among_copies)):
+        raise InputError(
+            f"copies of one example have losses that are {spread:.3g} apart: a loss must not "
+            "depend on the place in the batch, so turn dropout off"
+        )
     if not abs(among_others - among_copies) <= tolerance * (1 + abs(among_copies)):
         raise InputError(
             f"an example's loss is {among_others:.6g} among others and {among_copies:.6g} among "

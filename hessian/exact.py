@@ -19,7 +19,15 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.batching import Images, Labels
 from rctaf_jax.errors import InputError
 
-from .products import Loss, LossFn, Params, Rest, make_dataset_sum
+from .products import (
+    DatasetSum,
+    Loss,
+    LossFn,
+    Params,
+    Rest,
+    check_scalar,
+    make_dataset_sum,
+)
 
 LARGEST_CHUNK = 64
 CHUNK_BYTES = 2**28
@@ -74,8 +82,8 @@ def exact_diagonal(
         H_kk, like params; with `parameters` one vector of the entries in their order.
 
     Raises:
-        InputError: if chunk_size is less than 1, params have no entries or other types, or
-            parameters are no such indices.
+        InputError: if chunk_size is less than 1, params have no entries or other types,
+            parameters are no such indices, or the loss is not scalar.
 
     Example:
         >>> def loss(w):
@@ -87,6 +95,7 @@ def exact_diagonal(
         [60.]
     """
     flat, restore, indices, chunk = _plan(params, parameters, chunk_size)
+    check_scalar(loss, params)
     entries = _make_entries(loss, restore, chunk)(flat, indices)
     return restore(entries) if parameters is None else entries
 
@@ -97,7 +106,7 @@ def make_dataset_entries(
     batch_size: int,
     chunk_size: int | None = None,
     devices: Sequence[jax.Device] | None = None,
-) -> Callable[[Params, Rest, Images, Labels], Callable[[Indices], Float[Array, " k"]]]:
+) -> Callable[[Params, Rest, Images, Labels], DatasetSum]:
     """Makes exact diagonal entries of the mean loss over a dataset, in minibatches.
 
     As `exact_diagonal`, for data that do not fit in one batch, some entries at a time: each call
@@ -156,6 +165,7 @@ def exact_cost(
         100
     """
     flat, restore, indices, chunk = _plan(params, parameters, chunk_size)
+    check_scalar(loss, params)
     started = time.perf_counter()
     trial = _make_entries(loss, restore, chunk).lower(flat, indices[:chunk]).compile()
     compile_seconds = time.perf_counter() - started

@@ -9,9 +9,9 @@ Several devices share each batch, and their sums are added up on the first.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -31,6 +31,37 @@ LossFn = Callable[
 ]
 
 
+@dataclass(frozen=True)
+class DatasetSum:
+    """A sum over a dataset, as a function of a vector: `product(vector)`.
+
+    Attributes:
+        total: the function.
+        num_bytes: `num_bytes(vector)`, what the compiler plans for the intermediate results of one
+            batch on each device; None where it does not say. It compiles, once for both.
+    """
+
+    total: Callable[[Any], Any]
+    num_bytes: Callable[[Any], int | None]
+
+    def __call__(self, vector: Any) -> Any:
+        """The sum."""
+        return self.total(vector)
+
+
+def check_scalar(loss: Loss, params: Params) -> None:
+    """Checks that a loss is one number.
+
+    Raises:
+        InputError: if it has another shape.
+    """
+    shape = jax.eval_shape(loss, params).shape
+    if shape != ():
+        raise InputError(
+            f"got a loss of shape {shape}: expected one number, such as the mean over examples"
+        )
+
+
 def hessian_vector_product(loss: Loss, params: Params, vector: Params) -> Params:
     """H v for the Hessian of a scalar function of a pytree.
 
@@ -42,11 +73,15 @@ def hessian_vector_product(loss: Loss, params: Params, vector: Params) -> Params
     Returns:
         H v, like params.
 
+    Raises:
+        InputError: if the loss is not scalar.
+
     Example:
         >>> x = jnp.array([1.0, 2.0])
         >>> print(hessian_vector_product(lambda x: jnp.sum(x**3), x, jnp.ones(2)))
         [ 6. 12.]
     """
+    check_scalar(loss, params)
     _, product = jax.jvp(jax.grad(loss), (params,), (vector,))
     return product
 
@@ -57,7 +92,7 @@ def make_dataset_product(
     batch_size: int,
     devices: Sequence[jax.Device] | None = None,
     policy: Policy | None = None,
-) -> Callable[[Params, Rest, Images, Labels], Product]:
+) -> Callable[[Params, Rest, Images, Labels], DatasetSum]:
     """Makes Hessian-vector products of the mean loss over a dataset.
 
     Minibatches are added up by their number of examples, so the result does not depend on how the
@@ -148,7 +183,7 @@ class _Placement(NamedTuple):
         collect: the devices' sums, added up.
     """
 
-    add_batch: Callable[..., Params]
+    add_batch: Any
     whole: Callable[[Params], Params]
     shared: Callable[[Batch], Batch]
     collect: Callable[[Params], Params]
@@ -201,7 +236,7 @@ def make_dataset_sum(
     *,
     batch_size: int,
     devices: Sequence[jax.Device] | None = None,
-) -> Callable[[Params, Rest, Images, Labels], Callable[[Any], Any]]:
+) -> Callable[[Params, Rest, Images, Labels], DatasetSum]:
     """Makes anything that adds up over batches, such as a product with the mean loss's Hessian.
 
     Args:
@@ -227,7 +262,11 @@ def make_dataset_sum(
     ) -> Any:
         def share(params: Params) -> Float[Array, ""]:
             each = loss_fn(params, rest, pixels(batch.images), batch.labels)
-            chex.assert_equal_shape([each, batch.labels])
+            if each.shape != batch.labels.shape:
+                raise InputError(
+                    f"got losses of shape {each.shape} for {len(batch.labels)} examples: expected "
+                    "one for each, not their mean"
+                )
             return jnp.sum(jnp.where(batch.is_real, each, 0)) / num_examples
 
         with jax.default_matmul_precision("highest"):
@@ -238,7 +277,7 @@ def make_dataset_sum(
     else:
         place = _on_devices(add_batch, batch_size, devices)
 
-    def bind(params: Params, rest: Rest, images: Images, labels: Labels) -> Callable[[Any], Any]:
+    def bind(params: Params, rest: Rest, images: Images, labels: Labels) -> DatasetSum:
         batches = padded_batches(images, labels, batch_size=batch_size)
         parts, whole_params = [place.shared(batch) for batch in batches], place.whole(params)
 
@@ -251,6 +290,14 @@ def make_dataset_sum(
                 )
             return place.collect(total)
 
-        return sum_over_batches
+        def num_bytes(vector: Any) -> int | None:
+            total, whole_vector = place.whole(zeros(params, vector)), place.whole(vector)
+            program = place.add_batch.lower(
+                total, whole_params, rest, whole_vector, parts[0], float(len(labels))
+            )
+            memory = program.compile().memory_analysis()
+            return None if memory is None else int(memory.temp_size_in_bytes)
+
+        return DatasetSum(sum_over_batches, num_bytes)
 
     return bind

@@ -149,6 +149,12 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
         (["attack", "/nonexistent"], "/nonexistent is not the folder of a run"),
         (["attack", "/nonexistent", "--epsilon", "0"], "epsilon must be a positive number"),
         (["report", "/nonexistent"], "/nonexistent"),
+        (["train", "--method", "mart", "--method-options", "beta=6"], "its options are weight"),
+        (["train", "--method", "dkl", "--attack-steps", "3"], "sets the steps itself"),
+        (["train", "--method", "standard", "--budget", "high"], "no inner maximisation"),
+        (["train", "--awp-epoch", "2"], "awp-epoch 2 without awp"),
+        (["train", "--awp", "0.01", "--awp-epoch", "99"], "1 to 12"),
+        (["train", "--batch-size", "2"], "cannot be shared equally by 4 devices"),
         (["activations", "rct-af:beta=1.5,alpha=2"], "beta"),
         (["data", "missing.npz"], "missing.npz"),
     ],
@@ -181,6 +187,18 @@ def test_a_damaged_run_is_refused_and_kept(run, tmp_path, capsys):
         capsys, "train", *TINY, "--epsilon", "0.1", "--output", copy
     )
     assert (copy / "outcomes.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--method", "mart"], "this command "),
+        (["--activation", "gelu"], "activation = rct-af:beta=1,alpha=14, this command gelu"),
+    ],
+)
+def test_a_run_of_another_method_or_activation_is_refused(run, capsys, change, message):
+    words = ["train", *TINY, "--epsilon", "0.1", *change, "--output", run]
+    assert message in refusal(capsys, *words)
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, capsys):

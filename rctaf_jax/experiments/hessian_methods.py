@@ -35,7 +35,7 @@ from ..hessian import (
     xdiag,
 )
 from ..hessian.estimates import mean_square
-from ..hessian.products import LossFn, Product
+from ..hessian.products import DatasetSum, LossFn
 
 State = Any
 
@@ -191,6 +191,7 @@ def _exact(config: DiagonalConfig, problem: Problem) -> Way:
     )
     entries = bind(problem.params, problem.rest, problem.split.images, problem.split.labels)
     stride, restore = min(256, size), ravel_pytree(problem.params)[1]
+    _check_batch_fits(entries.num_bytes(np.arange(stride)), config, problem)
 
     def advance(state: State, numbers: range) -> State:
         places = np.minimum(numbers.start + np.arange(stride), size - 1)  # One shape, one program.
@@ -246,11 +247,13 @@ _WAYS: dict[str, Callable[[DiagonalConfig, Problem], Way]] = {
 }
 
 
-def _product(config: DiagonalConfig, problem: Problem) -> Product:
+def _product(config: DiagonalConfig, problem: Problem) -> DatasetSum:
     bind = make_dataset_product(
         problem.losses, batch_size=config.batch_size, devices=problem.devices
     )
-    return bind(problem.params, problem.rest, problem.split.images, problem.split.labels)
+    product = bind(problem.params, problem.rest, problem.split.images, problem.split.labels)
+    _check_batch_fits(product.num_bytes(problem.params), config, problem)
+    return product
 
 
 def _mean_square_of_sums(state: State) -> MeanSquare | None:
@@ -259,6 +262,20 @@ def _mean_square_of_sums(state: State) -> MeanSquare | None:
 
 def _nothing_yet(state: State) -> MeanSquare | None:
     return None
+
+
+def _check_batch_fits(num_bytes: int | None, config: DiagonalConfig, problem: Problem) -> None:
+    """Refuse a batch whose intermediate results do not fit.
+
+    Raises:
+      InputError: with both sizes.
+    """
+    if num_bytes is None or problem.free_bytes is None or num_bytes <= problem.free_bytes:
+        return
+    raise InputError(
+        f"a batch of {config.batch_size} images takes {num_bytes / 1e9:.2g} GB, and "
+        f"{problem.free_bytes / 1e9:.2g} GB are free: give a smaller batch-size."
+    )
 
 
 def _check_fits(method: str, num_vectors: int, problem: Problem) -> None:

@@ -186,6 +186,13 @@ def test_too_little_memory_is_said_beforehand(run, tmp_path, monkeypatch):
         find(run, tmp_path, method="hutchinson")
 
 
+@pytest.mark.parametrize("method", ["exact", "coordinates"])
+def test_a_batch_too_large_is_said_beforehand(run, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(module, "free_memory", lambda: 1000)
+    with pytest.raises(InputError, match=r"a batch of 16 images takes .* give a smaller batch-siz"):
+        find(run, tmp_path, method=method)
+
+
 def test_neurons_are_refused_to_convolutions(run, tmp_path, monkeypatch):
     words = ["train", "--model", "resnet-mini", "--width", "1/4", "--epochs", "1"]
     words += ["--num-train", "32", "--num-test", "20", "--batch-size", "16"]

@@ -10,6 +10,20 @@ IMAGES = np.random.default_rng(0).uniform(size=(8, 2, 2, 1)).astype(np.float32)
 LABELS = np.arange(8) % 2
 
 
+def test_dropout_is_refused() -> None:
+    """Its mask is the same at every call, and so are the gradients; but it knows the place."""
+
+    def losses(
+        params: jax.Array, rest: jax.Array, images: jax.Array, labels: jax.Array
+    ) -> jax.Array:
+        flat = images.reshape(len(images), -1)
+        kept = jax.random.bernoulli(jax.random.key(0), 0.5, flat.shape)
+        return (jnp.where(kept, flat, 0) @ params) ** 2
+
+    with pytest.raises(InputError, match=r"copies of one example .* turn dropout off"):
+        check_independent(losses, jnp.ones(4), (), IMAGES, LABELS)
+
+
 def test_deterministic_gradient_passes() -> None:
     check_deterministic(lambda: {"a": jnp.ones(3), "b": jnp.zeros(2)})
     check_deterministic(lambda: jnp.zeros(3))

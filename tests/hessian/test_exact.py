@@ -253,3 +253,9 @@ def test_entries_of_a_bad_chunk() -> None:
     entries = bind(params, 1.0, np.zeros((4, 1, 3, 1)), np.zeros(4, int))
     with pytest.raises(InputError, match="chunk_size must be at least 1, got 0"):
         entries(np.array([0]))
+
+
+@pytest.mark.parametrize("method", [exact_diagonal, exact_cost])
+def test_a_loss_that_is_not_scalar_is_refused(method: Callable[..., Any]) -> None:
+    with pytest.raises(InputError, match=r"got a loss of shape \(2,\): expected one number"):
+        method(lambda w: w**2, jnp.ones(2))

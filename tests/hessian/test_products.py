@@ -158,5 +158,26 @@ def test_bad_input() -> None:
     with pytest.raises(InputError, match="got no devices"):
         make_dataset_product(_losses, batch_size=8, devices=[])
     mean = make_dataset_product(lambda *arguments: _losses(*arguments).mean(), batch_size=8)
-    with pytest.raises(AssertionError, match="shape"):
+    with pytest.raises(InputError, match=r"losses of shape \(\) for 8 examples: expected one for"):
         mean(_network(), 1.0, images, labels)(_network())
+
+
+def test_a_loss_that_is_not_scalar_is_refused() -> None:
+    with pytest.raises(InputError, match=r"got a loss of shape \(2,\): expected one number"):
+        hessian_vector_product(lambda w: w**2, jnp.ones(2), jnp.ones(2))
+
+
+def test_memory_of_a_batch_grows_with_it() -> None:
+    def losses(w: jax.Array, rest: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+        hidden = jnp.tanh(x.reshape(len(x), -1) @ w)
+        return jnp.tanh(hidden @ w).sum(-1)
+
+    params, sizes = jnp.eye(64), []
+    for batch_size in (4, 256):
+        bind = make_dataset_product(losses, batch_size=batch_size)
+        product = bind(params, (), np.zeros((256, 8, 8, 1)), np.zeros(256, int))
+        sizes.append(product.num_bytes(params))
+    assert None not in sizes
+    # At least the activations of both layers.
+    assert sizes[1] > 2 * 256 * 64 * 4
+    assert sizes[0] < sizes[1]
