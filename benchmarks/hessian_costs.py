@@ -22,6 +22,7 @@ import dataclasses
 import importlib.metadata
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rctaf_jax.activations import parse_activation
-from rctaf_jax.errors import InputError
+from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.hessian import (
     Layer,
     appendix_diagonal,
@@ -55,8 +55,8 @@ from rctaf_jax.losses import cross_entropy
 from rctaf_jax.models import create
 
 NUM_EXAMPLES, NUM_INPUTS, NUM_CLASSES = 32, 8, 10
-CHUNK = 64
 TOLERANCE = 1e-8
+ONE, IN_LOOP = "product", "product in a loop"
 OTHERS = ("torch", "curvlinops-for-pytorch", "backpack-for-pytorch")
 PAIRS = {"curvlinops": "basis vectors", "BackPACK": "neurons"}
 """Theirs, and ours of the same kind."""
@@ -84,7 +84,11 @@ class Benchmark:
     """Images of 32 x 32 for the ResNet-18."""
     products: int = 200
     """Hessian-vector products of a perceptron in one round."""
-    rounds: int = 7
+    torch_threads: int = 1
+    """Of PyTorch, which on networks this small loses time with more."""
+    columns: int = 256
+    """Basis vectors that curvlinops takes at a time."""
+    rounds: int = 5
     """Rounds of timing."""
 
 
@@ -174,19 +178,20 @@ def our_diagonals(losses: Losses, activation: Pointwise, network: Network) -> di
 def make_products(benchmark: Benchmark, network: Network) -> dict[str, Diagonal]:
     """Many products, one call each, and one after another inside one program."""
     layers, inputs, targets = network
-    loss = make_loss(squared_error, parse_activation(benchmark.activation), inputs, targets)
+    activation = parse_activation(benchmark.activation)
+    loss = make_loss(squared_error, activation, inputs, targets)
 
     def product(layers: Layers, vector: Layers) -> Layers:
         return hessian_vector_product(loss, layers, vector)
 
-    def all_in_one(layers: Layers, vector: Layers) -> Layers:
-        def step(_: Any, vector: Layers) -> Layers:
-            # Scaled, or some hundred powers of H overflow.
-            after = product(layers, vector)
-            scale = 1 / jnp.max(jnp.abs(after[0].bias))
-            return jax.tree.map(lambda leaf: leaf * scale, after)
+    def all_in_one(layers: Layers, vector: Layers, shifts: jax.Array) -> Layers:
+        def step(total: Layers, shift: jax.Array) -> tuple[Layers, None]:
+            # Other inputs each time, or the compiler takes the forward pass out of the loop.
+            loss = make_loss(squared_error, activation, inputs + shift, targets)
+            after = hessian_vector_product(loss, layers, vector)
+            return jax.tree.map(jnp.add, total, after), None
 
-        return jax.lax.fori_loop(0, benchmark.products, step, vector)
+        return jax.lax.scan(step, jax.tree.map(jnp.zeros_like, layers), shifts)[0]
 
     one = compiled(product, layers, layers)
 
@@ -194,20 +199,24 @@ def make_products(benchmark: Benchmark, network: Network) -> dict[str, Diagonal]
         for _ in range(benchmark.products):
             one()
 
-    return {"product": one_by_one, "product in a loop": compiled(all_in_one, layers, layers)}
+    shifts = jnp.linspace(0, 1, benchmark.products)
+    return {ONE: one_by_one, IN_LOOP: compiled(all_in_one, layers, layers, shifts)}
+
+
+def by_appendix(layers: Layers, activation: Activation, network: Network) -> Layers:
+    """The diagonal by the appendix's full recursion, at these weights."""
+    arguments = (squared_error, layers, activation, *network[1:])
+    return appendix_diagonal(full_matrix_recursion, *arguments).total
 
 
 def measure_diagonals(benchmark: Benchmark, name: str) -> dict[str, Any]:
     """Seconds of each exact diagonal of one network, over those of one product."""
-    layers, inputs, targets = network = draw(name, 1)
-    activation = parse_activation(benchmark.activation)
+    network = draw(name, 1)
+    layers, activation = network[0], parse_activation(benchmark.activation)
     products = make_products(benchmark, network)
     diagonals = our_diagonals(squared_error, activation, network)
     diagonals["appendix"] = compiled(
-        lambda layers: appendix_diagonal(
-            full_matrix_recursion, squared_error, layers, activation, inputs, targets
-        ).total,
-        layers,
+        lambda layers: by_appendix(layers, activation, network), layers
     )
     reference = diagonals["basis vectors"]()
     times = harness.interleaved(products | diagonals, benchmark.rounds)
@@ -218,7 +227,7 @@ def measure_diagonals(benchmark: Benchmark, name: str) -> dict[str, Any]:
         "parameters": num_parameters(layers),
         "neurons": sum(layer.bias.size for layer in layers),
         "errors": {name: error(diagonals[name](), reference) for name in diagonals},
-        "times": describe(times, ("product", "product in a loop")),
+        "times": describe(times, (ONE, IN_LOOP)),
     }
 
 
@@ -322,9 +331,10 @@ def compare(benchmark: Benchmark, others: Mapping[str, Any]) -> dict[str, Any]:
     """The same diagonal by us and by others."""
     layers, inputs, _ = draw(benchmark.compared, NUM_CLASSES)
     labels = np.arange(NUM_EXAMPLES) % NUM_CLASSES
+    others["torch"].set_num_threads(benchmark.torch_threads)
     ours = our_diagonals(cross_entropy, jnp.tanh, (layers, inputs, labels))
     theirs = {
-        "curvlinops": curvlinops_diagonal(others, layers, inputs, labels),
+        "curvlinops": curvlinops_diagonal(others, layers, inputs, labels, benchmark.columns),
         "BackPACK": backpack_diagonal(others, layers, inputs, labels),
     }
     contenders = ours | theirs
@@ -333,7 +343,6 @@ def compare(benchmark: Benchmark, others: Mapping[str, Any]) -> dict[str, Any]:
     times = harness.interleaved(contenders, benchmark.rounds)
     return {
         "parameters": num_parameters(layers),
-        "torch_threads": others["torch"].get_num_threads(),
         "errors": errors,
         "times": describe(times, tuple(ours)),
     }
@@ -352,28 +361,28 @@ def torch_network(torch: Any, layers: Layers) -> Any:
 
 
 def curvlinops_diagonal(
-    others: Mapping[str, Any], layers: Layers, inputs: np.ndarray, labels: np.ndarray
+    others: Mapping[str, Any], layers: Layers, inputs: np.ndarray, labels: np.ndarray, columns: int
 ) -> Diagonal:
-    """The Hessian operator on basis vectors, as many at a time as we take."""
+    """The Hessian operator on basis vectors, so many columns at a time."""
     torch = others["torch"]
     network = torch_network(torch, layers)
-    data = [(torch.tensor(inputs), torch.tensor(labels))]
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    loss = torch.nn.CrossEntropyLoss()
     hessian = others["curvlinops"].HessianLinearOperator(
-        network, loss, parameters, data, check_deterministic=False
+        network,
+        torch.nn.CrossEntropyLoss(),
+        list(network.parameters()),
+        [(torch.tensor(inputs), torch.tensor(labels))],
+        check_deterministic=False,
     )
     size = num_parameters(layers)
 
     def diagonal() -> np.ndarray:
-        entries = np.empty(size)
-        for start in range(0, size, CHUNK):
-            indices = torch.arange(start, min(start + CHUNK, size))
-            columns = torch.arange(len(indices))
-            vectors = torch.zeros(size, len(indices), dtype=torch.float64)
-            vectors[indices, columns] = 1
-            entries[start : start + CHUNK] = (hessian @ vectors)[indices, columns].numpy()
-        return entries
+        entries = []
+        for start in range(0, size, columns):
+            rows = torch.arange(start, min(start + columns, size))
+            vectors = torch.zeros(size, len(rows), dtype=torch.float64)
+            vectors[rows, torch.arange(len(rows))] = 1
+            entries.append((hessian @ vectors)[rows, torch.arange(len(rows))])
+        return torch.cat(entries).numpy()
 
     return diagonal
 
@@ -386,6 +395,8 @@ def backpack_diagonal(
     network = backpack.extend(torch_network(torch, layers))
     loss = backpack.extend(torch.nn.CrossEntropyLoss())
     x, y = torch.tensor(inputs), torch.tensor(labels)
+    # No gradient with respect to the images is wanted, of which PyTorch warns at each call.
+    warnings.filterwarnings("ignore", "Full backward hook is firing")
 
     def diagonal() -> list[np.ndarray]:
         network.zero_grad()
@@ -397,14 +408,82 @@ def backpack_diagonal(
 
 
 def check_targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was to be reached, and whether it was."""
+    """What was to be reached, and whether it was; for diagonals by both times of a product."""
     rows = []
-    for network in result["diagonals"].values():
-        p, over = network["parameters"], over_product(network)
-        rows.append((f"basis vectors, products per parameter, p = {p:,}", over["basis"] / p, 1))
-    rows.append((f"neurons, products, p = {p:,}", over["neurons"], 60))
-    rows.append(("ResNet-18, product over gradient", over["x"], 3))
-    return rows
+    networks = result["diagonals"].values()
+    for network in networks:
+        p = network["parameters"]
+        name = f"basis vectors, products per parameter, p = {p:,}"
+        rows.append(target(name, 1, network["times"]["basis vectors"], (ONE, IN_LOOP), p))
+    largest = max(networks, key=lambda network: network["parameters"])
+    name = f"neurons, products, p = {largest['parameters']:,}"
+    rows.append(target(name, 60, largest["times"]["neurons"], (ONE, IN_LOOP)))
+    times = result["resnet18"]["times"]
+    return [*rows, target("ResNet-18, a product over a gradient", 3, times[ONE], ("gradient",))]
+
+
+def target(
+    name: str, limit: float, row: Mapping[str, Any], references: Sequence[str], divisor: float = 1
+) -> dict[str, Any]:
+    """A limit, and the ratios to each reference beside it."""
+    values = {r: row["over"][r]["wall"]["median"] / divisor for r in references}
+    met = {reference: value < limit for reference, value in values.items()}
+    return {"target": name, "below": limit, "over": values, "met": met}
+
+
+def make_table(title: str, *columns: str) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    return table
+
+
+def milliseconds(row: Mapping[str, Any]) -> str:
+    """The median of the rounds."""
+    return f"{1e3 * row['seconds']['median']:.3g}"
+
+
+def quotient(row: Mapping[str, Any], reference: str, clock: str = "wall") -> str:
+    """The median and the quartiles of a ratio."""
+    ratio = row["over"][reference][clock]
+    return f"{ratio['median']:,.4g} ({ratio['low']:,.4g} to {ratio['high']:,.4g})"
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    for name, network in result["diagonals"].items():
+        size = f"{network['parameters']:,} parameters, {network['neurons']} neurons"
+        table = make_table(f"{name}: {size}", "", "ms", "over a product", "over one in a loop")
+        for method, row in network["times"].items():
+            table.add_row(method, milliseconds(row), quotient(row, ONE), quotient(row, IN_LOOP))
+        console.print(table)
+    resnet = result["resnet18"]
+    title = f"ResNet-18: {resnet['parameters']:,} parameters"
+    table = make_table(title, "", "ms", "over a gradient", "MB of intermediates")
+    for name, row in resnet["times"].items():
+        size = f"{resnet['temporary_bytes'][name] / 1e6:.0f}"
+        table.add_row(name, milliseconds(row), quotient(row, "gradient"), size)
+    console.print(table)
+    if "comparison" in result:
+        show_comparison(result["comparison"], console)
+    table = make_table("Targets", "", "below", "measured", "over")
+    for row in result["targets"]:
+        for reference, value in row["over"].items():
+            verdict = "met" if row["met"][reference] else "NOT met"
+            table.add_row(row["target"], str(row["below"]), f"{value:.3g}, {verdict}", reference)
+    console.print(table)
+
+
+def show_comparison(comparison: Mapping[str, Any], console: Console) -> None:
+    """Others' times over those of our method of the same kind."""
+    title = f"Ours and others': {comparison['parameters']:,} parameters"
+    table = make_table(title, "", "ms", "over", "wall", "CPU seconds", "difference")
+    for name, row in comparison["times"].items():
+        ours = PAIRS.get(name, name)
+        clocks = [quotient(row, ours, clock) for clock in ("wall", "cpu")]
+        difference = f"{comparison['errors'][name]:.1e}"
+        table.add_row(name, milliseconds(row), ours, *clocks, difference)
+    console.print(table)
 
 
 if __name__ == "__main__":
