@@ -14,7 +14,7 @@ from .dense import Layer, forward, layers_from_mlp, mlp_from_layers, squared_err
 from .estimates import Estimate, MeanSquare, estimate, exact_estimate, relative_error
 from .exact import ExactCost, exact_cost, exact_diagonal, make_dataset_entries
 from .hutchinson import run, update
-from .neurons import neuron_diagonal
+from .neurons import neuron_cost, neuron_diagonal
 from .norm import literal_norm_from_diagonal, rms_from_diagonal
 from .products import hessian_vector_product, make_dataset_gradient, make_dataset_product
 from .sums import DiagonalSums, init, merge
@@ -47,6 +47,7 @@ __all__ = [
     "make_dataset_product",
     "merge",
     "mlp_from_layers",
+    "neuron_cost",
     "neuron_diagonal",
     "paper_recursion",
     "path_sum",

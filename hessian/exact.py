@@ -8,7 +8,7 @@ it takes.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class ExactCost(NamedTuple):
     """What an exact diagonal takes.
 
     Attributes:
-        num_products: Hessian-vector products, one for each entry.
+        num_products: Hessian-vector products, one for each entry, or for each neuron.
         chunk_size: how many of them run at a time.
         num_bytes: memory for a chunk and for the result, as the compiler plans it, without the
             parameters and data themselves; None where the compiler does not say.
@@ -166,21 +166,46 @@ def exact_cost(
     """
     flat, restore, indices, chunk = _plan(params, parameters, chunk_size)
     check_scalar(loss, params)
-    started = time.perf_counter()
-    trial = _make_entries(loss, restore, chunk).lower(flat, indices[:chunk]).compile()
-    compile_seconds = time.perf_counter() - started
-    jax.block_until_ready(trial(flat, indices[:chunk]))
-    started = time.perf_counter()
-    jax.block_until_ready(trial(flat, indices[:chunk]))
-    seconds = time.perf_counter() - started
-    memory = trial.memory_analysis()
-    result = indices.size * (indices.dtype.itemsize + flat.dtype.itemsize)
-    return ExactCost(
+    return cost_of_trial(
+        _make_entries(loss, restore, chunk),
+        (flat, indices[:chunk]),
         num_products=indices.size,
         chunk_size=chunk,
-        num_bytes=None if memory is None else memory.temp_size_in_bytes + result,
+        result_bytes=indices.size * (indices.dtype.itemsize + flat.dtype.itemsize),
+    )
+
+
+def cost_of_trial(
+    program: jax.stages.Wrapped,
+    arguments: tuple[Any, ...],
+    *,
+    num_products: int,
+    chunk_size: int,
+    result_bytes: int,
+) -> ExactCost:
+    """What all products take, from a trial of one chunk of them.
+
+    Args:
+        program: of one chunk.
+        arguments: its arguments.
+        num_products: how many there are in all.
+        chunk_size: how many of them the trial takes.
+        result_bytes: memory for the result of all.
+    """
+    started = time.perf_counter()
+    trial = program.lower(*arguments).compile()
+    compile_seconds = time.perf_counter() - started
+    jax.block_until_ready(trial(*arguments))
+    started = time.perf_counter()
+    jax.block_until_ready(trial(*arguments))
+    seconds = time.perf_counter() - started
+    memory = trial.memory_analysis()
+    return ExactCost(
+        num_products=num_products,
+        chunk_size=chunk_size,
+        num_bytes=None if memory is None else memory.temp_size_in_bytes + result_bytes,
         compile_seconds=compile_seconds,
-        seconds=seconds * ceil_ratio(indices.size, chunk),
+        seconds=seconds * ceil_ratio(num_products, chunk_size),
     )
 
 

@@ -155,8 +155,7 @@ def _advance(way: Way, until: float | None, folder: Path, console: Console) -> t
     def is_enough(metric: MeanSquare | None) -> bool:
         return until is not None and metric is not None and relative_error(metric) <= until
 
-    if done:
-        console.print(f"{done} {way.unit} are done already.", highlight=False)
+    console.print(f"{way.total:,} {way.unit} to do, {done:,} of them done.", highlight=False)
     saved, last_save = done, time.monotonic()
     with make_bars(console) as bars:
         task = bars.add_task(way.unit, total=way.total, completed=done, note="")
