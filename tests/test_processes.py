@@ -69,12 +69,16 @@ def final_state(folder):
         return step, manager.restore(step, args=ocp.args.StandardRestore())
 
 
-def wait_for_step(folder, process, seconds=120):
-    """Until the log says that training has begun."""
+def num_reports(folder):
+    log = folder / "metrics.jsonl"
+    return log.read_text().count("\n") if log.exists() else 0
+
+
+def wait_for_step(folder, process, after=0, seconds=240):
+    """Until the log says that training has begun, or gone on `after` so many reports."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
-        log = folder / "metrics.jsonl"
-        if log.exists() and log.read_text().count("\n") > 1:
+        if num_reports(folder) > after + 1:
             return
         time.sleep(0.1)
     pytest.fail(f"no step within {seconds} s: {process.communicate()}")
@@ -116,15 +120,17 @@ def test_a_lost_process_stops_the_others_and_the_run_goes_on(tmp_path):
     running[0].send_signal(signal.SIGTERM)
     assert [code for code, _, _ in finish(running)] == [0, 0]
     saved = final_state(tmp_path / "run")[0]
+    before = num_reports(tmp_path / "run")
     running = start_two(words)
-    time.sleep(15)
+    wait_for_step(tmp_path / "run", running[0], before)
     running[1].kill()
     (code, _, errors), _ = finish(running)
     assert code == processes.LOST, errors
     assert "does not answer any more; the newest checkpoint is kept" in errors
     assert "Traceback" not in errors
+    before = num_reports(tmp_path / "run")
     running = start_two(words)
-    time.sleep(15)
+    wait_for_step(tmp_path / "run", running[0], before)
     for process in running:
         process.send_signal(signal.SIGTERM)
     results = finish(running)
