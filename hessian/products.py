@@ -229,6 +229,34 @@ def _sum_on(leaf: Float[Array, "D ..."], device: jax.Device) -> Float[Array, "..
     return total
 
 
+def _make_add_batch(
+    term: Callable[[Loss, Params, Any], Any], loss_fn: LossFn
+) -> Callable[..., Any]:
+    """Adds one batch's term to a total."""
+
+    def add_batch(
+        total: Any,
+        params: Params,
+        rest: Rest,
+        vector: Any,
+        batch: Batch,
+        num_examples: Float[Array, ""],
+    ) -> Any:
+        def share(params: Params) -> Float[Array, ""]:
+            each = loss_fn(params, rest, pixels(batch.images), batch.labels)
+            if each.shape != batch.labels.shape:
+                raise InputError(
+                    f"got losses of shape {each.shape} for {len(batch.labels)} examples: expected "
+                    "one for each, not their mean"
+                )
+            return jnp.sum(jnp.where(batch.is_real, each, 0)) / num_examples
+
+        with jax.default_matmul_precision("highest"):
+            return jax.tree.map(jnp.add, total, term(share, params, vector))
+
+    return add_batch
+
+
 def make_dataset_sum(
     term: Callable[[Loss, Params, Any], Any],
     zeros: Callable[[Params, Any], Any],
@@ -252,26 +280,7 @@ def make_dataset_sum(
         InputError: as `make_dataset_product` does.
     """
 
-    def add_batch(
-        total: Any,
-        params: Params,
-        rest: Rest,
-        vector: Any,
-        batch: Batch,
-        num_examples: Float[Array, ""],
-    ) -> Any:
-        def share(params: Params) -> Float[Array, ""]:
-            each = loss_fn(params, rest, pixels(batch.images), batch.labels)
-            if each.shape != batch.labels.shape:
-                raise InputError(
-                    f"got losses of shape {each.shape} for {len(batch.labels)} examples: expected "
-                    "one for each, not their mean"
-                )
-            return jnp.sum(jnp.where(batch.is_real, each, 0)) / num_examples
-
-        with jax.default_matmul_precision("highest"):
-            return jax.tree.map(jnp.add, total, term(share, params, vector))
-
+    add_batch = _make_add_batch(term, loss_fn)
     if devices is None:
         place = _on_default_device(add_batch)
     else:
