@@ -146,7 +146,7 @@ class HessianConfig:
     """How the Hessian norm (8) of the mean clean cross-entropy is estimated."""
 
     probes: int = 16
-    """Random probes; two at least, more make the interval narrower."""
+    """Random probes; more make the interval narrower; 0 for no Hessian norm."""
     hessian_examples: int | None = None
     """At most so many training images in the loss; all when left out."""
     hessian_batch: int = 512

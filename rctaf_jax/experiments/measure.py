@@ -64,10 +64,10 @@ def check_hessian(config: HessianConfig) -> None:
       InputError: naming the value that cannot be.
     """
     check_positive(hessian_batch=config.hessian_batch, hessian_examples=config.hessian_examples)
-    if config.probes < 2:
+    if config.probes < 2 and config.probes != 0:
         raise InputError(
-            f"probes must be 2 or more, since one probe has no standard error; "
-            f"received {config.probes}."
+            "probes must be 2 or more, since one probe has no standard error, or 0 for no Hessian "
+            f"norm; received {config.probes}."
         )
 
 

@@ -90,12 +90,11 @@ def describe_row(row: dict[str, Any]) -> str:
         return f"{row['id']}: {row['message']} ({seconds:.1f} s)"
     clean = 100 * row["clean_correct"] / row["num_test"]
     robust = 100 * row["robust_correct"] / row["num_test"]
-    rms = row["hessian"]["rms"]
-    norm = "below its noise" if rms is None else f"{rms:.3g}"
-    return (
-        f"{row['id']}: clean {clean:.1f}%, robust {robust:.1f}%, Hessian norm {norm} "
-        f"({seconds:.1f} s)"
-    )
+    words = f"{row['id']}: clean {clean:.1f}%, robust {robust:.1f}%"
+    if row["hessian"] is not None:
+        rms = row["hessian"]["rms"]
+        words += f", Hessian norm {'below its noise' if rms is None else format(rms, '.3g')}"
+    return f"{words} ({seconds:.1f} s)"
 
 
 def show_attacks(bars: Progress) -> Callable[[AttackProgress], None]:

@@ -55,7 +55,7 @@ class Programs(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep under way."""
+    """A sweep under way; `programs` holds those of each family that was needed so far."""
 
     folder: Path
     config: SweepConfig
@@ -63,8 +63,7 @@ class Sweep(NamedTuple):
     data: Any
     devices: Sequence[jax.Device]
     per_device: int
-    progress: SweepProgress
-    should_stop: Callable[[], bool]
+    programs: dict[str, Programs]
 
 
 def resolve_sweep(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
@@ -89,25 +88,40 @@ def run_sweep(
       InputError: if the folder belongs to another configuration.
       Preempted: on SIGTERM, after a checkpoint.
     """
+    run_members(open_sweep(config, dataset, folder, command), expand(config), progress)
+
+
+def open_sweep(config: SweepConfig, dataset: Dataset, folder: Path, command: str) -> Sweep:
+    """Make a sweep's folder, or find it, and put its data on the device.
+
+    Raises:
+      InputError: if the folder belongs to another configuration.
+    """
     claim_folder(folder, config, dataset, command)
-    entries = expand(config)
-    missing = [entry for entry in entries if not is_done(folder, entry)]
+    return Sweep(
+        folder,
+        config,
+        dataset,
+        device_data(dataset),
+        jax.local_devices(),
+        members_per_device(),
+        programs={},
+    )
+
+
+def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress) -> None:
+    """Train and measure those of `entries` that the sweep's folder lacks.
+
+    Raises:
+      Preempted: on SIGTERM, after a checkpoint.
+    """
+    missing = [entry for entry in entries if not is_done(sweep.folder, entry)]
     progress.start(len(entries), len(entries) - len(missing))
     with watch_for_termination() as should_stop:
-        sweep = Sweep(
-            folder,
-            config,
-            dataset,
-            device_data(dataset),
-            jax.local_devices(),
-            members_per_device(),
-            progress,
-            should_stop,
-        )
         for family in by_family(entries):
-            if not all(is_done(folder, entry) for entry in family):
-                run_family(sweep, family)
-    shutil.rmtree(folder / "unfinished", ignore_errors=True)
+            if not all(is_done(sweep.folder, entry) for entry in family):
+                run_family(sweep, family, progress, should_stop)
+    shutil.rmtree(sweep.folder / "unfinished", ignore_errors=True)
 
 
 def is_done(folder: Path, entry: Entry) -> bool:
@@ -115,9 +129,11 @@ def is_done(folder: Path, entry: Entry) -> bool:
     return (folder / "members" / entry.id / "row.json").exists()
 
 
-def run_family(sweep: Sweep, family: list[Entry]) -> None:
+def run_family(
+    sweep: Sweep, family: list[Entry], progress: SweepProgress, should_stop: Callable[[], bool]
+) -> None:
     """All members of one family, by the same compiled programs."""
-    programs = make_programs(sweep, family[0].activation)
+    programs = programs_of(sweep, family[0].activation)
     size = len(sweep.devices) * sweep.per_device
     # Compiling the measurements takes as long as the training program: both at once.
     with ThreadPoolExecutor(max_workers=1) as compiler:
@@ -125,11 +141,11 @@ def run_family(sweep: Sweep, family: list[Entry]) -> None:
         for group in groups_of(family, size):
             if all(is_done(sweep.folder, entry) for entry in group):
                 continue
-            trained_group = train_group(sweep, programs, group)
+            trained_group = train_group(sweep, programs, group, progress, should_stop)
             compiled.result()
             for entry, trained, seconds in trained_group:
                 if not is_done(sweep.folder, entry):
-                    measure(sweep, programs, entry, trained, seconds)
+                    progress.member(measure(sweep, programs, entry, trained, seconds, progress))
             shutil.rmtree(group_folder(sweep, group), ignore_errors=True)
 
 
@@ -144,11 +160,19 @@ def compile_measurements(sweep: Sweep, programs: Programs, entry: Entry) -> None
     few = Split(*(array[:2] for array in sweep.dataset.test))
     if sweep.config.evaluation.attack == "pgd":  # AutoAttack compiles for as many as there are
         programs.evaluate(state.variables, few)
-    programs.estimate_hessian(state.variables, few, num_probes=2)
+    if sweep.config.hessian.probes:
+        programs.estimate_hessian(state.variables, few, num_probes=2)
+
+
+def programs_of(sweep: Sweep, activation: Activation) -> Programs:
+    """What a family needs, made once; nothing is compiled before it is called."""
+    if activation.name not in sweep.programs:
+        sweep.programs[activation.name] = make_programs(sweep, activation)
+    return sweep.programs[activation.name]
 
 
 def make_programs(sweep: Sweep, activation: Activation) -> Programs:
-    """What a family needs; nothing is compiled before it is called."""
+    """What a family needs."""
     config, num_classes = sweep.config, sweep.dataset.num_classes
     trainer = make_trainer(config.train, activation, sweep.dataset)
     return Programs(
@@ -160,7 +184,11 @@ def make_programs(sweep: Sweep, activation: Activation) -> Programs:
 
 
 def train_group(
-    sweep: Sweep, programs: Programs, group: list[Entry]
+    sweep: Sweep,
+    programs: Programs,
+    group: list[Entry],
+    progress: SweepProgress,
+    should_stop: Callable[[], bool],
 ) -> list[tuple[Entry, Trained, float]]:
     """Train a group at once, from its last checkpoint; each member with its share of the time."""
     members = [Member(entry.seed, entry.activation.alpha) for entry in group]
@@ -170,9 +198,9 @@ def train_group(
     def report(step: int, metrics: Metrics) -> None:
         count = float(np.mean(metrics.num_steps))
         loss = float(np.mean(np.asarray(metrics.loss))) / count
-        sweep.progress.step(step, trainer.num_steps, loss, int(count) * batch_images)
+        progress.step(step, trainer.num_steps, loss, int(count) * batch_images)
 
-    sweep.progress.group([entry.id for entry in group], trainer.num_steps)
+    progress.group([entry.id for entry in group], trainer.num_steps)
     with Checkpoints(group_folder(sweep, group)) as checkpoints:
         trained = train_members(
             trainer,
@@ -183,15 +211,20 @@ def train_group(
             per_device=sweep.per_device,
             checkpoints=checkpoints,
             report=report,
-            should_stop=sweep.should_stop,
+            should_stop=should_stop,
         )
     share = (time.monotonic() - started) / len(group)
     return [(entry, member, share) for entry, member in zip(group, trained, strict=True)]
 
 
 def measure(
-    sweep: Sweep, programs: Programs, entry: Entry, trained: Trained, train_seconds: float
-) -> None:
+    sweep: Sweep,
+    programs: Programs,
+    entry: Entry,
+    trained: Trained,
+    train_seconds: float,
+    progress: SweepProgress,
+) -> dict[str, Any]:
     """Measure a member and write it down: the row last, since it says that the member is done."""
     folder = sweep.folder / "members" / entry.id
     folder.mkdir(parents=True, exist_ok=True)
@@ -202,10 +235,10 @@ def measure(
         row |= {"status": "diverged", "message": message, "seconds": seconds}
     else:
         row |= {"status": "done", "message": None, "seconds": seconds}
-        row |= take_measurements(sweep, programs, folder, trained.state, seconds)
+        row |= take_measurements(sweep, programs, folder, trained.state, seconds, progress.phase)
         save_run(sweep, folder, entry, trained.state)
     write_json(folder / "row.json", row)
-    sweep.progress.member(row)
+    return row
 
 
 def describe(entry: Entry, trainer: Trainer) -> dict[str, Any]:
@@ -236,19 +269,21 @@ def take_measurements(
     folder: Path,
     state: TrainState,
     seconds: dict[str, float],
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Accuracies and Hessian norm of a trained member; fills in `seconds`."""
-    sweep.progress.phase("evaluating")
+    tell("evaluating")
     started = time.monotonic()
     outcomes = programs.evaluate(state.final_variables, sweep.dataset.test)
     write_arrays(folder / "outcomes.npz", outcomes._asdict())
     as_trained = programs.evaluate(state.variables, sweep.dataset.test) if state.averaged else None
     seconds["evaluate"] = time.monotonic() - started
-    sweep.progress.phase("Hessian norm")
-    started = time.monotonic()
-    split = hessian_split(sweep.config.hessian, sweep.dataset)
-    estimate = programs.estimate_hessian(state.final_variables, split)
-    hessian = describe_hessian(estimate, len(split.labels))
+    hessian, started = None, time.monotonic()
+    if sweep.config.hessian.probes:
+        tell("Hessian norm")
+        split = hessian_split(sweep.config.hessian, sweep.dataset)
+        estimate = programs.estimate_hessian(state.final_variables, split)
+        hessian = describe_hessian(estimate, len(split.labels))
     seconds["hessian"] = time.monotonic() - started
     return {
         "num_test": len(outcomes.robust),

@@ -1,0 +1,154 @@
+"""The paper's claims, in its order, and how each is put to the test."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ..wording import ALPHA, CURVATURE
+from .baselines import beats_baselines
+from .evidence import CLEAN, HESSIAN, ROBUST, Lack, Measured, Quantity, Study, measure, open_study
+from .generality import same_elsewhere
+from .organiser import curvature_organises
+from .peak import peak_in_range
+from .slopes import PERCENT, POINTS, beta_2_falls_fastest, one_sided
+from .verdict import Finding, undecided
+
+
+class Claim(NamedTuple):
+    """A claim about each study.
+
+    Attributes:
+      name: short, and in every finding.
+      text: what the paper says.
+      source: where it says so.
+      quantity: what it is about; robust accuracy is judged of adversarially trained networks only.
+      find: `(name, measured) -> findings`.
+    """
+
+    name: str
+    text: str
+    source: str
+    quantity: Quantity
+    find: Callable[[str, Measured], list[Finding]]
+
+
+def _peak(sign: int) -> Callable[[str, Measured], list[Finding]]:
+    return partial(peak_in_range, sign=sign)
+
+
+def _side(side: str, sign: int, unit: str) -> Callable[[str, Measured], list[Finding]]:
+    return partial(one_sided, side=side, sign=sign, unit=unit)
+
+
+CLAIMS = (
+    Claim(
+        "robustness peaks in 4 to 10",
+        f"Robust accuracy is highest where {CURVATURE} lies between 4 and 10, for every β.",
+        "Figure 3, section 4.2",
+        ROBUST,
+        _peak(+1),
+    ),
+    Claim(
+        f"curvature organises, not {ALPHA}",
+        f"Below {CURVATURE} = 15 the betas agree at equal curvature, and differ at equal {ALPHA}.",
+        "Figure 3, section 4.2",
+        ROBUST,
+        curvature_organises,
+    ),
+    Claim(
+        "robustness rises below 4",
+        f"Below {CURVATURE} = 4, more curvature makes networks more robust.",
+        "section 4.2",
+        ROBUST,
+        _side("below", +1, POINTS),
+    ),
+    Claim(
+        "robustness falls above 10",
+        f"Above {CURVATURE} = 10, more curvature makes networks less robust.",
+        "section 4.2",
+        ROBUST,
+        _side("above", -1, POINTS),
+    ),
+    Claim(
+        "β = 2 falls fastest",
+        f"Above {CURVATURE} = 10, β = 2 declines most steeply.",
+        "section 4.2",
+        ROBUST,
+        beta_2_falls_fastest,
+    ),
+    Claim(
+        "curvature 7 beats baselines",
+        f"RCT-AF at {CURVATURE} = 7 is more robust than every common activation.",
+        "Table 1, section 4.4",
+        ROBUST,
+        beats_baselines,
+    ),
+    Claim(
+        "Hessian norm is lowest in 4 to 10",
+        f"The Hessian norm is lowest where {CURVATURE} lies between 4 and 10.",
+        "Figure 7(a), section 4.5",
+        HESSIAN,
+        _peak(-1),
+    ),
+    Claim(
+        "Hessian norm falls below 4",
+        f"Below {CURVATURE} = 4, more curvature lowers the Hessian norm.",
+        "Figure 7(a), section 4.5",
+        HESSIAN,
+        _side("below", -1, PERCENT),
+    ),
+    Claim(
+        "Hessian norm rises above 10",
+        f"Above {CURVATURE} = 10, more curvature raises the Hessian norm.",
+        "Figure 7(a), section 4.5",
+        HESSIAN,
+        _side("above", +1, PERCENT),
+    ),
+    Claim(
+        "clean accuracy falls below 4",
+        f"Below {CURVATURE} = 4, less curvature lowers clean accuracy.",
+        "Figure 7(b), section 4.5",
+        CLEAN,
+        _side("below", +1, POINTS),
+    ),
+)
+ELSEWHERE = Claim(
+    "the same elsewhere",
+    "The range holds for other architectures, training methods and datasets.",
+    "Figures 4 to 6, section 4.3",
+    ROBUST,
+    lambda name, measured: [],
+)
+
+
+def judge(folders: Sequence[Path]) -> list[Finding]:
+    """Every claim put to the studies in results folders.
+
+    Raises:
+      InputError: if one of them is not a results folder.
+    """
+    studies = [open_study(folder) for folder in folders]
+    findings, robust = [], []
+    for study in studies:
+        found, measured = judge_study(study)
+        findings += found
+        robust += [measured] if measured is not None else []
+    return findings + same_elsewhere(ELSEWHERE.name, robust)
+
+
+def judge_study(study: Study) -> tuple[list[Finding], Measured | None]:
+    """Every claim that one study can speak of, and its robust accuracies for further ones."""
+    is_robust = study.results.config["train"]["method"] != "standard"
+    measured = {quantity: measure(study, quantity) for quantity in (ROBUST, CLEAN, HESSIAN)}
+    findings = []
+    for claim in CLAIMS:
+        if claim.quantity == ROBUST and not is_robust:
+            continue
+        of = measured[claim.quantity]
+        if isinstance(of, Lack):
+            findings.append(undecided(claim.name, study.name, "", of.reason))
+        else:
+            findings += claim.find(claim.name, of)
+    robust = measured[ROBUST]
+    return findings, robust if is_robust and isinstance(robust, Measured) else None

@@ -1,0 +1,1 @@
+"""The experiments of the paper, a file for each figure and table, and how they are run."""
