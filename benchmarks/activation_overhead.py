@@ -20,40 +20,25 @@ and activation are recomputed in the backward pass and keep their input only.
 
 import dataclasses
 import unittest.mock
-from collections.abc import Callable
 from typing import Any, Literal
 
 import harness
 import jax
-import jax.numpy as jnp
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rctaf_jax.activations import parse_activation
-from rctaf_jax.config import TrainConfig
-from rctaf_jax.data import Dataset, Split
-from rctaf_jax.dataset import content_hash
+from rctaf_jax.experiments.paper.overhead import (
+    PAPER,
+    REFERENCE,
+    StepSize,
+    measure_memory,
+    measure_time,
+    memory_ratios,
+    paper_ratio,
+)
 from rctaf_jax.models import convolution
-from rctaf_jax.training.recipe import resolve
-from rctaf_jax.training.trainer import device_data, make_trainer
 
-REFERENCE = "relu"
-PAPER: dict[str, tuple[float, float]] = {
-    "relu": (0.73, 5.88),
-    "leaky-relu": (0.73, 5.92),
-    "elu": (0.73, 5.83),
-    "selu": (0.73, 5.88),
-    "gelu": (0.99, 7.92),
-    "mish": (1.25, 6.98),
-    "softplus": (0.99, 5.87),
-    "swish": (0.99, 5.88),
-    "rct-af:beta=0,curvature=7": (0.99, 6.30),
-    "rct-af:beta=1,curvature=7": (1.25, 6.93),
-    "rct-af:beta=2,curvature=7": (2.30, 8.86),
-}
-"""Activation to the paper's (GB of GPU memory, minutes), Table 2."""
 JUDGED = "rct-af:beta=2,curvature=7"
 MOST_TIME, MOST_MEMORY = 1.15, 1.10
 
@@ -88,95 +73,39 @@ def main(benchmark: Benchmark) -> None:
     chosen = convolution.native if native else convolution._implementation()
     result["convolution"] = chosen.__name__
     with unittest.mock.patch.object(convolution, "_implementation", return_value=chosen):
-        result["memory"] = measure_memory(benchmark, console)
-        add_memory_ratios(result)
+        result["memory"] = measure_memories(benchmark, console)
         harness.save(name, result, console)
         if benchmark.rounds:
-            result["time"] = measure_time(benchmark, console)
+            result["time"] = measure_times(benchmark, console)
     result["targets"] = targets(result)
     show(result, console)
     harness.save(name, result, console)
 
 
-def random_dataset(num_images: int) -> Dataset:
-    """Noise of CIFAR-10's shape: neither time nor memory depends on the pixels."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (num_images, 32, 32, 3), np.uint8)
-    split = Split(images, rng.integers(0, 10, num_images, np.int32))
-    classes = tuple(map(str, range(10)))
-    return Dataset("noise", split, split, classes, "random numbers", content_hash(split, split))
-
-
-def compile_step(activation: str, width: float, batch: int) -> tuple[Any, Callable[[], Any]]:
-    """The compiled training program, and a maker of its arguments for one step."""
-    dataset = random_dataset(2 * batch)
-    config = TrainConfig(model="resnet18", width=width, method="standard", batch_size=batch)
-    parsed = parse_activation(activation)
-    trainer = make_trainer(resolve(config, dataset), parsed, dataset)
-    data = device_data(dataset)
-
-    def arguments() -> tuple[Any, ...]:
-        return trainer.initial(0, parsed.alpha), data, trainer.settings, jnp.int32(1)
-
-    shapes = jax.eval_shape(arguments)
-    program = jax.jit(trainer.advance, donate_argnums=0).lower(*shapes).compile()
-    return program, arguments
-
-
-def measure_memory(benchmark: Benchmark, console: Console) -> dict[str, dict[str, float]]:
-    """Bytes of each activation's program."""
-    memory = {}
+def measure_memories(benchmark: Benchmark, console: Console) -> dict[str, dict[str, Any]]:
+    """Bytes of each activation's program, and their ratios to ReLU's."""
+    size = StepSize("resnet18", benchmark.width, benchmark.batch)
+    memory: dict[str, dict[str, Any]] = {}
     for activation in benchmark.activations:
-        program, _ = compile_step(activation, benchmark.width, benchmark.batch)
-        analysis = program.memory_analysis()
-        memory[activation] = {
-            "temporary_bytes": analysis.temp_size_in_bytes,
-            "argument_bytes": analysis.argument_size_in_bytes,
-        }
-        console.print(f"{activation}: {analysis.temp_size_in_bytes / 1e6:.0f} MB of intermediates")
-        jax.clear_caches()
+        memory[activation] = measure_memory(activation, size)
+        used = memory[activation]["temporary_bytes"]
+        console.print(f"{activation}: {used / 1e6:.0f} MB of intermediates")
+    for activation, value in memory_ratios(memory).items():
+        memory[activation]["ratio"] = value
     return memory
 
 
-def add_memory_ratios(result: dict[str, Any]) -> None:
-    """Each activation's memory over ReLU's."""
-    memory = result["memory"]
-    for row in memory.values():
-        row["ratio"] = row["temporary_bytes"] / memory[REFERENCE]["temporary_bytes"]
-
-
-def measure_time(benchmark: Benchmark, console: Console) -> dict[str, Any]:
-    """Seconds per step of each activation, the activations in turn."""
+def measure_times(benchmark: Benchmark, console: Console) -> dict[str, Any]:
+    """Seconds per step of each activation."""
     width = benchmark.time_width or benchmark.width
     batch = benchmark.time_batch or benchmark.batch
-    contenders = {}
-    for activation in benchmark.activations:
-        contenders[activation] = make_contender(*compile_step(activation, width, batch))
-        contenders[activation]()
-        console.print(f"{activation}: ready to be timed")
-    times = harness.interleaved(contenders, benchmark.rounds)
-    rows = {
-        name: {
-            "seconds": harness.spread(own.wall)._asdict(),
-            "ratio": harness.ratio(own.wall, times[REFERENCE].wall)._asdict(),
-            "cpu_ratio": harness.ratio(own.cpu, times[REFERENCE].cpu)._asdict(),
-            "all": own._asdict(),
-        }
-        for name, own in times.items()
-    }
+    rows = measure_time(
+        benchmark.activations,
+        StepSize("resnet18", width, batch),
+        benchmark.rounds,
+        lambda activation: console.print(f"{activation}: ready to be timed"),
+    )
     return {"width": width, "batch": batch, "activations": rows}
-
-
-def make_contender(program: Any, arguments: Callable[[], Any]) -> harness.Contender:
-    """One training step per call, each from where the last one ended."""
-    state, *rest = arguments()
-
-    def step() -> None:
-        nonlocal state
-        state, metrics = program(state, *rest)
-        jax.block_until_ready((state, metrics))
-
-    return step
 
 
 def targets(result: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +148,8 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 def against_paper(name: str, column: int) -> str:
     """The paper's ratio to ReLU, empty for an activation that it does not have."""
-    return f"{PAPER[name][column] / PAPER[REFERENCE][column]:.2f}" if name in PAPER else ""
+    value = paper_ratio(name, column)
+    return "" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

@@ -1,1 +1,10 @@
-"""The shell: sweeps, run folders, figures, tables, reports and the subcommands."""
+"""The shell: sweeps, run folders, figures, tables, reports and the subcommands.
+
+From Python: `load` reads a results folder as a table, `load_outcomes` what a network did with each
+test image.
+"""
+
+from .frames import load
+from .results import load_outcomes
+
+__all__ = ["load", "load_outcomes"]

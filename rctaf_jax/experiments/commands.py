@@ -1,12 +1,14 @@
 """The subcommands: a dataclass each, whose fields are the flags and whose docstring is the help."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.prompt import Confirm
 
 from rctaf_jax import processes
 from rctaf_jax.activations import parse_activation
@@ -28,10 +30,16 @@ from ..training.recipe import num_steps
 from .activation_figure import activation_figure
 from .appendix_run import validate_appendix
 from .attack_run import attack_run
+from .claims import judge
 from .environment import describe_devices
 from .evaluate_run import evaluate_run
 from .expand import expand
 from .hessian_run import hessian_run
+from .paper.folder import is_reproduction, study_folders
+from .paper.page import write_page
+from .paper.registry import experiments_named
+from .paper.reproduce import reproduce
+from .paper.scales import scale_named
 from .progress import SweepProgress
 from .report import write_report
 from .results import load_results
@@ -39,6 +47,7 @@ from .run_folder import RunConfig, load_data
 from .sweep import resolve_sweep, run_sweep
 from .tables import (
     attack_table,
+    claims_table,
     curvature_table,
     dataset_table,
     evaluation_table,
@@ -235,15 +244,86 @@ class ValidateAppendix:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Redo figures and tables of the paper, at the scale that one can afford, and judge its claims.
+
+    Says what will run and how long it will take, asks at more than an hour, trains each network
+    once for all that need it, and ends with figures, rows and a page. Interrupted and started
+    again, it does what is missing.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME...")]
+    """figure-1 to figure-7, table-1, table-2, or all."""
+    scale: str = "digits"
+    """digits (5 minutes a figure), cpu (an hour), gpu (half an hour on one) or paper."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+    yes: bool = False
+    """Start without asking, however long it takes."""
+    output: Path | None = None
+    """Results folder; runs/reproduce-SCALE when left out."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Plan, train, show."""
+        experiments = experiments_named(self.names)
+        scale = scale_named(self.scale, self.data_dir)
+        folder = self.output or Path("runs") / f"reproduce-{scale.name}"
+        page = reproduce(
+            experiments,
+            scale,
+            folder,
+            command,
+            console,
+            is_sure=lambda sentence: self.yes or confirm(sentence, console),
+        )
+        show_claims(study_folders(folder), console)
+        say(console, f"Report: {page}")
+
+
+def confirm(sentence: str, console: Console) -> bool:
+    """Ask on the terminal; no where there is none."""
+    if not (console.is_terminal and sys.stdin.isatty()):
+        say(console, sentence)
+        return False
+    return Confirm.ask(f"{sentence} Start?", console=console, default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """Put the paper's claims to the networks in results folders: estimates, intervals, verdicts."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
+    """Of `rctaf sweep` or `rctaf reproduce`; those of other settings speak of generality."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Read, judge, print."""
+        if not self.folders:
+            raise InputError("no folder was named: give one or more of rctaf sweep or reproduce.")
+        studies = []
+        for folder in self.folders:
+            studies += study_folders(folder) if is_reproduction(folder) else [folder]
+        show_claims(studies, console)
+
+
+def show_claims(studies: Sequence[Path], console: Console) -> None:
+    """Print verdicts, if there are networks to judge by."""
+    if studies:
+        console.print(claims_table(judge(studies)))
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
-    """Write the report of a sweep again, finished or not."""
+    """Write the report of a sweep or a reproduction again, finished or not."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """Results folder of `rctaf sweep`."""
+    """Of `rctaf sweep` or `rctaf reproduce`."""
 
     def run(self, console: Console, command: str) -> None:
         """Read, draw, write."""
-        show_report(self.folder, console)
+        if is_reproduction(self.folder):
+            say(console, f"Report: {write_page(self.folder)}")
+        else:
+            show_report(self.folder, console)
 
 
 PAPER_ALPHAS = (1, 5, 10, 15, 20)
@@ -326,6 +406,8 @@ def commands(words: Sequence[str]) -> Any:
         | Annotated[Attack, tyro.conf.subcommand("attack")]
         | Annotated[Hessian, tyro.conf.subcommand("hessian")]
         | Annotated[ValidateAppendix, tyro.conf.subcommand("validate-appendix")]
+        | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+        | Annotated[Claims, tyro.conf.subcommand("claims")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Activations, tyro.conf.subcommand("activations")]
         | Annotated[Data, tyro.conf.subcommand("data")]

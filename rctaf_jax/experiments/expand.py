@@ -42,6 +42,22 @@ def expand(config: SweepConfig) -> list[Entry]:
     return entries
 
 
+def members(activations: Sequence[str], seeds: Sequence[int]) -> list[Entry]:
+    """A member for each activation and seed, whichever way the activation is written.
+
+    >>> [entry.id for entry in members(["rct-af:beta=1,curvature=7", "gelu"], [0])]
+    ['rct-af-beta1-alpha14-seed0', 'gelu-seed0']
+    """
+    parsed = [parse_activation(text) for text in activations]
+    return [Entry(f"{_slug(one)}-seed{seed}", one, seed) for one in parsed for seed in seeds]
+
+
+def _slug(activation: Activation) -> str:
+    if activation.alpha is None:
+        return activation.name.replace("_", "-")
+    return f"rct-af-beta{activation.beta}-alpha{activation.alpha:g}"
+
+
 def by_family(entries: Sequence[Entry]) -> list[list[Entry]]:
     """Members that share a compiled program, together and in order."""
     families: dict[str, list[Entry]] = {}

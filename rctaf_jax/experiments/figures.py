@@ -91,33 +91,59 @@ MAX_CURVATURE = Abscissa(
     True,
 )
 
+
+class Series(NamedTuple):
+    """What one line shows: activations with their means, and the single networks behind them."""
+
+    label: str
+    look: Look
+    summaries: Sequence[Summary]
+    rows: Sequence[Row]
+
+
 Panel = Callable[[Axes], None]
 
 
-def robustness_panels(results: Results) -> dict[str, Panel]:
+def by_family(rows: Sequence[Row]) -> list[Series]:
+    """A line for each beta and each baseline of one study; spreads are pooled over all of them."""
+    families: dict[str, list[Summary]] = {}
+    for summary in summarise(rows):
+        families.setdefault(summary.family, []).append(summary)
+    series, num_baselines = [], 0
+    for family, summaries in families.items():
+        beta = summaries[0].beta
+        look = LOOKS[(3 + num_baselines if beta is None else beta) % len(LOOKS)]
+        num_baselines += beta is None
+        own = [row for row in rows if row.family == family]
+        label = family_label(family).removeprefix("RCT-AF ")
+        series.append(Series(label, look, summaries, own))
+    return series
+
+
+def robustness_panels(series: Sequence[Series]) -> dict[str, Panel]:
     """The two panels of Figure 3: robust accuracy against alpha, and against max |sigma''|."""
     return {
-        "by-alpha": partial(_draw_panel, results.rows, ROBUST, SHARPNESS),
-        "by-curvature": partial(_draw_panel, results.rows, ROBUST, MAX_CURVATURE),
+        "by-alpha": partial(draw_panel, series, ROBUST, SHARPNESS),
+        "by-curvature": partial(draw_panel, series, ROBUST, MAX_CURVATURE),
     }
 
 
-def mechanism_panels(results: Results) -> dict[str, Panel]:
+def mechanism_panels(series: Sequence[Series]) -> dict[str, Panel]:
     """The two panels of Figure 7: clean accuracy and Hessian norm against max |sigma''|."""
     return {
-        "clean": partial(_draw_panel, results.rows, CLEAN, MAX_CURVATURE),
-        "hessian": partial(_draw_panel, results.rows, HESSIAN_NORM, MAX_CURVATURE),
+        "clean": partial(draw_panel, series, CLEAN, MAX_CURVATURE),
+        "hessian": partial(draw_panel, series, HESSIAN_NORM, MAX_CURVATURE),
     }
 
 
 def robustness_figure(results: Results) -> Figure:
-    """Robust accuracy against alpha, and against max |sigma''|."""
-    return draw(list(robustness_panels(results).values()))
+    """A sweep's robust accuracy against alpha, and against max |sigma''|."""
+    return draw(list(robustness_panels(by_family(results.rows)).values()))
 
 
 def mechanism_figure(results: Results) -> Figure:
-    """Clean accuracy and the Hessian norm (8) against max |sigma''|."""
-    return draw(list(mechanism_panels(results).values()))
+    """A sweep's clean accuracy and Hessian norm (8) against max |sigma''|."""
+    return draw(list(mechanism_panels(by_family(results.rows)).values()))
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -129,30 +155,35 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 
 class _Line(NamedTuple):
-    """Estimates of one family by rising x; without x, the one of a baseline that has none."""
+    """Estimates of one series by rising x; without x, the one of a baseline that has none."""
 
-    family: str
+    label: str
     look: Look
     x: list[float]
     estimates: list[Estimate]
+    rows: Sequence[Row]
 
 
-def _draw_panel(rows: Sequence[Row], quantity: Quantity, abscissa: Abscissa, axes: Axes) -> None:
+def draw_panel(
+    series: Sequence[Series], quantity: Quantity, abscissa: Abscissa, axes: Axes
+) -> None:
+    """One quantity of every series over one abscissa."""
     title = f"{quantity.title} against {abscissa.name}"
     x_label = f"{abscissa.name} (logarithmic)"
     dress(axes, title=title, x_label=x_label, y_label=quantity.y_label)
-    lines = _lines(summarise(rows), quantity, abscissa)
+    lines = [line for one in series if (line := _line(one, quantity, abscissa)).estimates]
     levels = [line for line in lines if not line.x]
     curves = [line for line in lines if line.x]
     if not lines:
         axes.text(0.5, 0.5, "no measurement", transform=axes.transAxes, ha="center", color=GREY)
         return
-    crosses = [x for row in rows if not row.is_done and (x := abscissa.of(row)) is not None]
+    rows = [row for one in series for row in one.rows if not row.is_done]
+    crosses = [x for row in rows if (x := abscissa.of(row)) is not None]
     use_log_x(axes, [x for line in curves for x in line.x] + crosses or [1.0, 10.0])
     for line in levels:
         _draw_level(axes, line, quantity.scale, shade=0.14 / len(levels))
     for line in curves:
-        _draw_members(axes, line, rows, quantity, abscissa)
+        _draw_members(axes, line, quantity, abscissa)
         _draw_curve(axes, line, quantity.scale)
     _draw_diverged(axes, crosses)
     _limit_y(axes, lines, quantity)
@@ -161,28 +192,14 @@ def _draw_panel(rows: Sequence[Row], quantity: Quantity, abscissa: Abscissa, axe
     _label(axes, levels, curves, quantity.scale)
 
 
-def _lines(summaries: Sequence[Summary], quantity: Quantity, abscissa: Abscissa) -> list[_Line]:
-    families: dict[str, list[Summary]] = {}
-    for summary in summaries:
-        families.setdefault(summary.family, []).append(summary)
-    lines, num_baselines = [], 0
-    for family, members in families.items():
-        beta = members[0].beta
-        look = LOOKS[(3 + num_baselines if beta is None else beta) % len(LOOKS)]
-        num_baselines += beta is None
-        line = _line(family, look, members, quantity, abscissa)
-        lines += [line] if line.estimates else []
-    return lines
-
-
-def _line(
-    family: str, look: Look, members: Sequence[Summary], quantity: Quantity, abscissa: Abscissa
-) -> _Line:
-    points = [(abscissa.of(member), quantity.of_summary(member)) for member in members]
+def _line(series: Series, quantity: Quantity, abscissa: Abscissa) -> _Line:
+    points = [(abscissa.of(one), quantity.of_summary(one)) for one in series.summaries]
     placed = sorted((x, e) for x, e in points if x is not None and e is not None)
     if placed:
-        return _Line(family, look, [x for x, _ in placed], [e for _, e in placed])
-    return _Line(family, look, [], [e for _, e in points if e is not None])
+        x, estimates = [x for x, _ in placed], [e for _, e in placed]
+    else:
+        x, estimates = [], [e for _, e in points if e is not None]
+    return _Line(series.label, series.look, x, estimates, series.rows)
 
 
 def _draw_curve(axes: Axes, line: _Line, scale: float) -> None:
@@ -199,10 +216,8 @@ def _draw_curve(axes: Axes, line: _Line, scale: float) -> None:
     )
 
 
-def _draw_members(
-    axes: Axes, line: _Line, rows: Sequence[Row], quantity: Quantity, abscissa: Abscissa
-) -> None:
-    points = [(abscissa.of(row), quantity.of_row(row)) for row in rows if row.family == line.family]
+def _draw_members(axes: Axes, line: _Line, quantity: Quantity, abscissa: Abscissa) -> None:
+    points = [(abscissa.of(row), quantity.of_row(row)) for row in line.rows]
     for x, y in points:
         if x is not None and y is not None:
             axes.plot(x, quantity.scale * y, ".", color=line.look.color, alpha=0.45, markersize=4)
@@ -257,16 +272,13 @@ def _label(axes: Axes, levels: Sequence[_Line], curves: Sequence[_Line], scale: 
     right = axes.get_xlim()[1]
     ends = [
         Label(
-            family_label(line.family).removeprefix("RCT-AF "),
+            line.label,
             line.x[-1],
             scale * line.estimates[-1].mean,
             line.look.color,
         )
         for line in curves
     ]
-    starts = [
-        Label(family_label(line.family), right, scale * line.estimates[0].mean, GREY)
-        for line in levels
-    ]
+    starts = [Label(line.label, right, scale * line.estimates[0].mean, GREY) for line in levels]
     place_labels(axes, ends)
     place_labels(axes, starts)

@@ -6,24 +6,24 @@ The page needs nothing but itself: figures and style are in it, and there is no 
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rctaf_jax.files import write_bytes_atomic, write_text_atomic
 
 from . import wording
-from .figures import Panel, draw, mechanism_panels, robustness_panels
+from .claims import Judged, group_findings, judge
+from .figures import Panel, by_family, draw, mechanism_panels, robustness_panels
 from .findings import (
     hessian_sentences,
     paper_sentences,
     robustness_sentences,
     uses_autoattack,
 )
+from .pages import render
 from .plotting import inline_svg, png, svg
 from .results import Results, load_results, write_rows_csv
 from .summary import Summary, summarise
@@ -41,7 +41,7 @@ _PHASES = {"train": "training", "evaluate": "evaluation", "hessian": "Hessian no
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Writes `report.html`, `rows.csv` and the figures into a results folder, finished or not.
+    """Writes `report.html`, `members.csv` and the figures into a results folder, finished or not.
 
     The figures are `robustness` (the paper's Figure 3) and `mechanism` (Figure 7), each as PNG and
     SVG.
@@ -54,28 +54,30 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     results = load_results(folder)
-    panels = {"robustness": robustness_panels(results), "mechanism": mechanism_panels(results)}
+    judged = group_findings(judge([folder]))
+    series = by_family(results.rows)
+    panels = {"robustness": robustness_panels(series), "mechanism": mechanism_panels(series)}
     for name, group in panels.items():
         figure = draw(list(group.values()))
         write_bytes_atomic(folder / f"{name}.png", png(figure))
         write_text_atomic(folder / f"{name}.svg", svg(figure))
-    write_rows_csv(results, folder / "rows.csv")
-    page = render_page(results, panels["robustness"], panels["mechanism"])
+    write_rows_csv(results, folder / "members.csv")
+    page = render_page(results, judged, panels["robustness"], panels["mechanism"])
     return write_text_atomic(folder / "report.html", page)
 
 
 def render_page(
-    results: Results, robustness: Mapping[str, Panel], mechanism: Mapping[str, Panel]
+    results: Results,
+    judged: Sequence[Judged],
+    robustness: Mapping[str, Panel],
+    mechanism: Mapping[str, Panel],
 ) -> str:
     """The page as HTML; every text in it is escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.globals = {"words": wording}
-    template = environment.from_string(
-        files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
-    )
     summaries = summarise(results.rows)
-    return template.render(
+    return render(
+        TEMPLATE,
         results=results,
+        judged=judged,
         title=f"Curvature and robustness: {results.data['name']}, {_train(results)['model']}",
         summaries=summaries,
         measured=measured_sentences(results),
@@ -85,8 +87,8 @@ def render_page(
         intervals=interval_sentence(summaries),
         robustness=_inline(robustness, "Robust accuracy"),
         mechanism=_inline(mechanism, "Clean accuracy and Hessian norm"),
-        settings=_settings(results.config),
-        costs=_costs(results),
+        settings=settings(results.config),
+        costs=costs(results),
         diverged=[row for row in results.rows if not row.is_done],
         unresolved=[summary for summary in summaries if summary.num_unresolved],
         nonfinite=[row for row in results.rows if row.nonfinite],
@@ -174,12 +176,12 @@ def _inline(panels: Mapping[str, Panel], about: str) -> list[Markup]:
     ]
 
 
-def _settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """The configuration as lines of name and value."""
     lines: list[tuple[str, str]] = []
     for key, value in config.items():
         if isinstance(value, Mapping):
-            lines += _settings(value, f"{prefix}{key}.")
+            lines += settings(value, f"{prefix}{key}.")
         elif isinstance(value, list):
             lines.append((prefix + key, ", ".join(map(str, value)) or "none"))
         else:
@@ -187,11 +189,19 @@ def _settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
     return lines
 
 
-def _costs(results: Results) -> list[tuple[str, str]]:
-    """Time by phase, summed over members, and the sum of all."""
+def costs(results: Results) -> list[tuple[str, str]]:
+    """Time by phase, summed over members, the sum of all, and how fast they trained."""
     total: dict[str, float] = {}
     for row in results.rows:
         for phase, seconds in (row.seconds or {}).items():
             total[phase] = total.get(phase, 0.0) + (seconds or 0.0)
     lines = [(_PHASES.get(phase, phase), wording.duration(spent)) for phase, spent in total.items()]
-    return [*lines, ("together", wording.duration(sum(total.values())))]
+    lines.append(("together", wording.duration(sum(total.values()))))
+    device = str(results.environment["device"])
+    if not device.startswith("cpu"):
+        hours = sum(total.values()) / 3600
+        lines.append(("accelerator-hours", f"{hours:.2f} ({device}, all of them while it ran)"))
+    if total.get("train"):
+        images = _train(results)["batch_size"] * sum(row.steps or 0 for row in results.rows)
+        lines.append(("training images per second", f"{images / total['train']:,.0f}"))
+    return lines

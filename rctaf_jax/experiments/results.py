@@ -10,13 +10,16 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Bool
+
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_json, write_text_atomic
+from rctaf_jax.files import read_arrays, read_json, write_text_atomic
 
 CONFIG, ENVIRONMENT, DATA, ROW = "config.json", "environment.json", "data.json", "row.json"
 
@@ -135,21 +138,40 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
         )
     missing = tuple(e.label for e in expected if not any(e.describes(row) for row in rows))
     ordered = tuple(sorted(rows, key=_position))
-    return Results(config, environment, data, ordered, len(expected), missing)
+    num_expected = len(expected) or len(rows)  # a study of `rctaf reproduce` states no grid
+    return Results(config, environment, data, ordered, num_expected, missing)
+
+
+def load_outcomes(folder: str | os.PathLike[str], member: str) -> dict[str, Bool[np.ndarray, " N"]]:
+    """Image by image, what one network did with the test images.
+
+    Args:
+      folder: a results folder of `rctaf sweep`, or a study of `rctaf reproduce`.
+      member: its `id`.
+
+    Returns:
+      `clean_correct`, `robust` and `nonfinite`, in the order of the test images.
+
+    Raises:
+      InputError: if they are not there or damaged.
+    """
+    path = Path(folder) / "members" / member / "outcomes.npz"
+    return read_arrays(path, remedy="copy it from where the sweep ran")
 
 
 def write_rows_csv(results: Results, path: str | os.PathLike[str]) -> Path:
-    """Writes a line for every row, nested values as columns of their own, atomically.
+    """Writes a line for every row, nested values as columns of their own, atomically."""
+    return write_text_atomic(path, as_csv([flat_row(row) for row in results.rows]))
 
-    None is an empty cell; an infinite curvature is `inf`.
-    """
-    lines = [_flat(row) for row in results.rows]
-    columns = list(dict.fromkeys(column for line in lines for column in line))
+
+def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each record, a column for each key; None is an empty cell, infinity `inf`."""
+    columns = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
-    return write_text_atomic(path, text.getvalue())
+    writer.writerows(records)
+    return text.getvalue()
 
 
 class _Expected(NamedTuple):
@@ -223,7 +245,8 @@ def _position(row: Row) -> tuple[float, float, str, int]:
     return (beta, row.alpha or 0.0, row.family, row.seed)
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def flat_row(row: Row) -> dict[str, Any]:
+    """A row without nested values: `hessian_rms`, `seconds_train` and so on."""
     values = row._asdict()
     hessian, seconds = values.pop("hessian"), values.pop("seconds")
     for field in HessianNorm._fields:

@@ -73,6 +73,15 @@ def resolve_sweep(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
       InputError: naming what cannot be.
     """
     expand(config)
+    return resolve_settings(config)
+
+
+def resolve_settings(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
+    """The same for a configuration that need not say which members it has.
+
+    Raises:
+      InputError: naming what cannot be.
+    """
     check_evaluation(config.evaluation)
     check_hessian(config.hessian)
     dataset = load_data(config.data)

@@ -11,6 +11,7 @@ from rich.text import Text
 from rctaf_jax.activations import Activation
 from rctaf_jax.data import Dataset
 
+from .claims import Finding
 from .results import Results
 from .summary import summarise
 from .wording import (
@@ -23,6 +24,7 @@ from .wording import (
     family_label,
     norm_width,
     number,
+    probability,
 )
 
 _PAPER_DIGITS = 2e-3  # the paper prints three decimals
@@ -172,6 +174,38 @@ def _norm_interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     return "exact" if low == high else " to ".join(number(max(x, 0) ** 0.5) for x in (low, high))
+
+
+def words_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None
+) -> Table:
+    """Words in columns, the first at the left."""
+    table = _table(*columns)
+    table.title = None if title is None else Text(title)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def claims_table(findings: Sequence[Finding]) -> Table:
+    """One line for each claim and what it was put to."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    for column in ("claim", "of", "estimate", "P", "verdict"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        words = [finding.study, finding.subject]
+        table.add_row(
+            Text(finding.claim),
+            Text("\n".join(word for word in words if word)),
+            Text(finding.estimate),
+            Text(probability(finding.probability)),
+            Text("\n".join(filter(None, [finding.verdict, finding.note]))),
+        )
+    table.caption = Text(
+        "[low, high]: 95% intervals, over seeds and test images. P: probability that the claim "
+        "holds for these networks. Supported: the interval or the probability says so at 95%."
+    )
+    return table
 
 
 def _agrees(value: float, paper_value: float) -> bool:

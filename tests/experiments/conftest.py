@@ -139,6 +139,14 @@ def full_sweep() -> list[dict[str, Any]]:
     return rows
 
 
+def write_outcomes(path: Path, row: dict[str, Any]) -> None:
+    """Which images are right: the first so many as the row counts."""
+    places = np.arange(row["num_test"])
+    counts = {"clean_correct": row["clean_correct"], "robust": row["robust_correct"]}
+    outcomes = {name: places < count for name, count in counts.items()}
+    np.savez(path, **outcomes, nonfinite=places < row["nonfinite"])
+
+
 @pytest.fixture
 def make_folder(tmp_path: Path) -> FolderFactory:
     """Returns `make(rows, **changes to config.json)`, which writes a folder and returns it."""
@@ -153,6 +161,8 @@ def make_folder(tmp_path: Path) -> FolderFactory:
             place = folder / "members" / row["id"]
             place.mkdir(parents=True)
             (place / "row.json").write_text(json.dumps(row))
+            if row["status"] == "done" and row["robust_correct"] is not None:
+                write_outcomes(place / "outcomes.npz", row)
         return folder
 
     return make

@@ -69,8 +69,11 @@ def test_a_complete_sweep(make_folder: Factory, sweep_rows: list[dict[str, Any]]
     assert "rctaf sweep --out results --betas 0 1 2" in page.text
     assert "19 min 00 s" in page.text  # 38 x 30 s of training
     assert "Student t, spread over seeds pooled" in page.text
-    for name in ("robustness.png", "robustness.svg", "mechanism.png", "mechanism.svg", "rows.csv"):
-        assert (folder / name).stat().st_size > 0
+    assert "lies between 4 and 10, for every β." in page.text
+    for figure in ("robustness", "mechanism"):
+        assert (folder / f"{figure}.png").stat().st_size > 0
+        assert (folder / f"{figure}.svg").stat().st_size > 0
+    assert (folder / "members.csv").read_text().count("\n") == 39
 
 
 def test_the_page_needs_nothing_from_elsewhere(
@@ -129,7 +132,9 @@ def test_sweeps_with_little_in_them(
 
 def test_other_settings_are_told(make_folder: Factory, make_member: Factory) -> None:
     train = {"model": "mlp-2x64", "width": 1, "method": "standard", "norm": "L2", "epsilon": 0.5}
-    text = read(make_folder([make_member(1, 7, 0)], train={**train, "epochs": 1})).text
+    text = read(
+        make_folder([make_member(1, 7, 0)], train={**train, "epochs": 1, "batch_size": 9})
+    ).text
     assert "standard training, without attacks" in text
     assert "ε = 0.5 long in the L2 norm" in text
     assert "trained for 1 epoch on" in text

@@ -1,6 +1,6 @@
 """The paper's claims put to the test: an estimate, an interval and a verdict for each."""
 
-from .registry import CLAIMS, ELSEWHERE, Claim, judge
+from .registry import CLAIMS, Claim, Judged, group_findings, judge
 from .verdict import Finding
 
-__all__ = ["CLAIMS", "ELSEWHERE", "Claim", "Finding", "judge"]
+__all__ = ["CLAIMS", "Claim", "Finding", "Judged", "group_findings", "judge"]

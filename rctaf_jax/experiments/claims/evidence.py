@@ -8,9 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rctaf_jax.files import read_arrays
-
-from ..results import Results, Row, load_results
+from ..results import Results, Row, load_outcomes, load_results
 from .sampling import Sample, draw_accuracies, draw_logarithms, find_noise
 from .smooth import LEAST_POINTS
 
@@ -186,8 +184,7 @@ def _norm(row: Row) -> float | None:
 
 
 def _outcomes(study: Study, row: Row, name: str) -> Bool[np.ndarray, " N"]:
-    path = study.folder / "members" / row.id / "outcomes.npz"
-    return read_arrays(path, remedy="copy it from where the sweep ran")[name]
+    return load_outcomes(study.folder, row.id)[name]
 
 
 def _families(groups: Sequence[Group]) -> list[tuple[list[int], list[float]]]:

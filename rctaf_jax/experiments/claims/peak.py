@@ -36,11 +36,15 @@ def _find(claim: str, measured: Measured, curve: Curve, sign: int) -> Finding:
         CURVATURE,
         probability,
         UNDECIDED if is_flat else by_probability(probability),
-        FLAT if is_flat else _edge(peaks),
+        FLAT if is_flat else _caution(peaks, probability),
     )
 
 
-def _edge(peaks: Peaks) -> str:
+def _caution(peaks: Peaks, probability: float) -> str:
+    """What the place and its interval alone would not tell."""
+    low, high = PAPER_RANGE
+    if peaks.interval[0] < low and peaks.interval[1] > high and probability <= LEVEL:
+        return "it may lie on either side of that range, and hardly in it"
     return f"at the {peaks.edge} curvature tried: it may lie beyond" if peaks.edge else ""
 
 

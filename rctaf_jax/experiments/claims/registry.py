@@ -1,5 +1,6 @@
 """The paper's claims, in its order, and how each is put to the test."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from .generality import same_elsewhere
 from .organiser import curvature_organises
 from .peak import peak_in_range
 from .slopes import PERCENT, POINTS, beta_2_falls_fastest, one_sided
-from .verdict import Finding, undecided
+from .verdict import Finding, Verdict, overall, undecided
 
 
 class Claim(NamedTuple):
@@ -22,7 +23,9 @@ class Claim(NamedTuple):
       name: short, and in every finding.
       text: what the paper says.
       source: where it says so.
-      quantity: what it is about; robust accuracy is judged of adversarially trained networks only.
+      quantity: what it is about. Robust accuracy is judged of adversarially trained networks only;
+        the others, which the paper measured after standard training, of networks trained so, or of
+        the others where there are none.
       find: `(name, measured) -> findings`.
     """
 
@@ -31,6 +34,20 @@ class Claim(NamedTuple):
     source: str
     quantity: Quantity
     find: Callable[[str, Measured], list[Finding]]
+
+
+class Judged(NamedTuple):
+    """A claim, what all that it was put to says together, and each finding."""
+
+    claim: Claim
+    verdict: Verdict
+    findings: Sequence[Finding]
+
+    @property
+    def tally(self) -> str:
+        """How many findings say what, such as "1 supported, 2 not enough data"."""
+        counts = Counter(finding.verdict for finding in self.findings)
+        return ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
 
 
 def _peak(sign: int) -> Callable[[str, Measured], list[Finding]]:
@@ -113,6 +130,7 @@ CLAIMS = (
         _side("below", +1, POINTS),
     ),
 )
+
 ELSEWHERE = Claim(
     "the same elsewhere",
     "The range holds for other architectures, training methods and datasets.",
@@ -129,26 +147,41 @@ def judge(folders: Sequence[Path]) -> list[Finding]:
       InputError: if one of them is not a results folder.
     """
     studies = [open_study(folder) for folder in folders]
-    findings, robust = [], []
-    for study in studies:
-        found, measured = judge_study(study)
-        findings += found
-        robust += [measured] if measured is not None else []
-    return findings + same_elsewhere(ELSEWHERE.name, robust)
+    adversarial = [study for study in studies if not is_standard(study)]
+    standard = [study for study in studies if is_standard(study)] or adversarial
+    robust = [measure(study, ROBUST) for study in adversarial]
+    measured = {
+        ROBUST: robust,
+        CLEAN: [measure(study, CLEAN) for study in standard],
+        HESSIAN: [measure(study, HESSIAN) for study in standard],
+    }
+    findings = [found for claim in CLAIMS for found in judge_claim(claim, measured[claim.quantity])]
+    if robust:
+        findings += same_elsewhere(ELSEWHERE.name, [m for m in robust if isinstance(m, Measured)])
+    return findings
 
 
-def judge_study(study: Study) -> tuple[list[Finding], Measured | None]:
-    """Every claim that one study can speak of, and its robust accuracies for further ones."""
-    is_robust = study.results.config["train"]["method"] != "standard"
-    measured = {quantity: measure(study, quantity) for quantity in (ROBUST, CLEAN, HESSIAN)}
+def is_standard(study: Study) -> bool:
+    """Whether a study's networks were trained without attacks."""
+    return bool(study.results.config["train"]["method"] == "standard")
+
+
+def judge_claim(claim: Claim, measured: Sequence[Measured | Lack]) -> list[Finding]:
+    """One claim put to each study."""
     findings = []
-    for claim in CLAIMS:
-        if claim.quantity == ROBUST and not is_robust:
-            continue
-        of = measured[claim.quantity]
+    for of in measured:
         if isinstance(of, Lack):
-            findings.append(undecided(claim.name, study.name, "", of.reason))
+            findings.append(undecided(claim.name, of.study, "", of.reason))
         else:
             findings += claim.find(claim.name, of)
-    robust = measured[ROBUST]
-    return findings, robust if is_robust and isinstance(robust, Measured) else None
+    return findings
+
+
+def group_findings(findings: Sequence[Finding]) -> list[Judged]:
+    """Findings by claim, in the paper's order; claims that nothing speaks of are left out."""
+    judged = []
+    for claim in (*CLAIMS, ELSEWHERE):
+        own = [finding for finding in findings if finding.claim == claim.name]
+        if own:
+            judged.append(Judged(claim, overall([finding.verdict for finding in own]), own))
+    return judged

@@ -103,7 +103,8 @@ def _about_curves(
         values = np.array([next(iter(groups[place].values())) for place in places])
         matrix = smoother(np.asarray(curvatures), np.asarray(curvatures))
         squares += float(np.sum((values - matrix @ values) ** 2))
-        freedom += len(places) - float(np.trace(matrix))
+        # The expectation of those squares over the noise's variance; the trace alone is too large.
+        freedom += float(np.sum((np.eye(len(places)) - matrix) ** 2))
     return squares, freedom, SCATTER
 
 

@@ -2,7 +2,7 @@
 
 The curve is the natural cubic smoothing spline (`scipy.interpolate.make_smoothing_spline`) whose
 smoothing is fixed by its effective number of parameters, the trace of the matrix that maps values
-to fitted values: 5, or one fewer than the points where there are few. It is therefore linear in
+to fitted values: 5, or two fewer than the points where there are few. It is therefore linear in
 the values, and the same matrix fits every draw. Unlike a parabola, it does not have to peak
 near the middle of a curve that rises and then stays level.
 """
@@ -44,9 +44,9 @@ def effective_size(num_points: int) -> float | None:
     """Effective parameters of the curve through so many points; None if they are too few.
 
     >>> effective_size(4), effective_size(5), effective_size(50)
-    (None, 4.0, 5.0)
+    (None, 3.0, 5.0)
     """
-    return None if num_points < LEAST_POINTS else min(NUM_PARAMETERS, num_points - 1.0)
+    return None if num_points < LEAST_POINTS else min(NUM_PARAMETERS, num_points - 2.0)
 
 
 def smoother(

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from ..wording import number
+
 Verdict = Literal["supported", "not supported", "not enough data"]
 SUPPORTED: Verdict = "supported"
 REFUTED: Verdict = "not supported"
@@ -34,6 +36,13 @@ class Finding(NamedTuple):
     probability: float | None
     verdict: Verdict
     note: str
+
+    @property
+    def estimate(self) -> str:
+        """Value, interval and unit in words."""
+        if self.value is None or self.low is None or self.high is None:
+            return number(None)
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] {self.unit}"
 
 
 def undecided(claim: str, study: str, subject: str, note: str) -> Finding:

@@ -1,0 +1,112 @@
+"""How long a study will take, from a short trial of its own compiled programs.
+
+The trial compiles what the run will use and then takes one training step in each quarter of the
+run (inner maximisations grow), one evaluation batch, and one Hessian probe; what it compiles is
+used again. Other families than the first are taken to cost the same.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rctaf_jax.data import Split
+
+from ...training.members import stack
+from ..expand import Entry, by_family
+from ..measure import hessian_split
+from ..sweep import Programs, Sweep, is_done, programs_of
+
+AUTOATTACK_FORWARDS = 10_000
+"""What AutoAttack takes per image, in forward passes' time, where two fifths withstand; 4,900 was
+measured where one fifth did (`benchmarks/autoattack_reference.py`, Linf)."""
+_QUARTERS = (1 / 8, 3 / 8, 5 / 8, 7 / 8)
+
+
+class Cost(NamedTuple):
+    """Seconds of one study.
+
+    Attributes:
+      compiling: per family.
+      member: training, evaluation and Hessian norm of one network.
+    """
+
+    compiling: float
+    member: float
+
+
+def estimate(sweep: Sweep, entries: Sequence[Entry]) -> float:
+    """Seconds for those of `entries` that the sweep lacks; 0 without any trial if it has all."""
+    missing = [entry for entry in entries if not is_done(sweep.folder, entry)]
+    if not missing:
+        return 0.0
+    cost = try_out(sweep, missing[0])
+    return len(by_family(missing)) * cost.compiling + len(missing) * cost.member
+
+
+def try_out(sweep: Sweep, entry: Entry) -> Cost:
+    """Compile one family's programs and time a little of each."""
+    programs = programs_of(sweep, entry.activation)
+    training = _training(sweep, programs, entry)
+    state = programs.trainer.initial(entry.seed, entry.activation.alpha)
+    evaluation = _evaluation(sweep, programs, state.variables)
+    hessian = _hessian(sweep, programs, state.variables)
+    parts = (training, evaluation, hessian)
+    return Cost(sum(part.compiling for part in parts), sum(part.member for part in parts))
+
+
+def _training(sweep: Sweep, programs: Programs, entry: Entry) -> Cost:
+    """A group trains at once; a member's share is the group's time over its size."""
+    trainer, places = programs.trainer, len(sweep.devices) * sweep.per_device
+    state = trainer.initial(entry.seed, entry.activation.alpha)
+
+    def step(share: float) -> float:
+        at = jnp.asarray(int(share * trainer.num_steps), state.step.dtype)
+        states = stack([state._replace(step=at)], sweep.devices, sweep.per_device)
+        return _seconds(lambda: programs.advance(states, sweep.data, trainer.settings, 1))
+
+    first = step(0.0)
+    each = float(np.mean([step(share) for share in _QUARTERS]))
+    return Cost(max(first - each, 0.0), trainer.num_steps * each / places)
+
+
+def _evaluation(sweep: Sweep, programs: Programs, variables: Any) -> Cost:
+    config, num_images = sweep.config.evaluation, len(sweep.dataset.test.labels)
+    if config.attack == "autoattack":
+        return _autoattack(sweep, programs, variables, num_images)
+    few = Split(*(array[:2] for array in sweep.dataset.test))
+    first, each = (_seconds(lambda: programs.evaluate(variables, few)) for _ in range(2))
+    batches = math.ceil(num_images / config.evaluation_batch)
+    return Cost(max(first - each, 0.0), batches * each)
+
+
+def _autoattack(sweep: Sweep, programs: Programs, variables: Any, num_images: int) -> Cost:
+    """From a forward pass, since what AutoAttack compiles depends on how many images it gets."""
+    batch = min(sweep.config.evaluation.evaluation_batch, num_images)
+    images = jnp.asarray(sweep.dataset.test.images[:batch]) / 255
+    forward = jax.jit(lambda v, x: programs.trainer.model.apply(v, x, train=False)[0])
+    first, each = (_seconds(lambda: forward(variables, images)) for _ in range(2))
+    return Cost(4 * (first - each), num_images / batch * each * AUTOATTACK_FORWARDS)
+
+
+def _hessian(sweep: Sweep, programs: Programs, variables: Any) -> Cost:
+    config = sweep.config.hessian
+    if not config.probes:
+        return Cost(0.0, 0.0)
+    few = Split(*(array[:2] for array in sweep.dataset.train))
+    first, each = (
+        _seconds(lambda: programs.estimate_hessian(variables, few, num_probes=2)) for _ in range(2)
+    )
+    num_images = len(hessian_split(config, sweep.dataset).labels)
+    batches = math.ceil(num_images / config.hessian_batch)
+    return Cost(max(first - each, 0.0), each / 2 * config.probes * batches)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.monotonic()
+    jax.block_until_ready(work())
+    return time.monotonic() - started

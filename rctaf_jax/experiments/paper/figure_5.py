@@ -1,0 +1,10 @@
+"""Figure 5: three training methods, beta 1."""
+
+from .comparison import comparison
+
+EXPERIMENT = comparison(
+    "figure-5",
+    "Figure 5: three training methods",
+    "Under DAJAT, DKL and TRADES robustness rises to curvatures of 4 to 10 and then falls.",
+    {"dajat": "DAJAT", "dkl": "DKL", "trades": "TRADES"},
+)

@@ -1,0 +1,185 @@
+"""Running experiments: what will run and how long it takes, then the networks, then what they show.
+
+Members are trained once for all experiments that need them. Interrupted and started again, it does
+what is missing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from rctaf_jax.errors import InputError
+
+from ..environment import describe_devices
+from ..expand import Entry
+from ..progress import SweepProgress
+from ..sweep import Sweep, is_done, open_sweep, resolve_settings, run_members
+from ..tables import words_table
+from ..wording import duration
+from .estimate import estimate
+from .experiment import Exhibit, Experiment
+from .folder import claim_reproduction, study_folder, wanted
+from .page import write_exhibit, write_page
+from .registry import lacks
+from .scales import Scale
+
+ASK_AFTER = 3600.0
+RunMembers = Callable[[Sweep, Sequence[Entry], SweepProgress], None]
+
+
+class Plan(NamedTuple):
+    """What will be done.
+
+    Attributes:
+      sweeps: an open study each.
+      entries: the members it needs.
+      lines: a study or an experiment's own measurements each.
+    """
+
+    sweeps: Mapping[str, Sweep]
+    entries: Mapping[str, Sequence[Entry]]
+    lines: Sequence["Line"]
+
+    @property
+    def seconds(self) -> float:
+        """Of all that is missing."""
+        return sum(line.seconds for line in self.lines)
+
+
+class Line(NamedTuple):
+    """One piece of work: what it is, networks to train and in all, and how long it will take."""
+
+    name: str
+    what: str
+    missing: int
+    total: int
+    seconds: float
+
+
+def reproduce(
+    experiments: Sequence[Experiment],
+    scale: Scale,
+    folder: Path,
+    command: str,
+    console: Console,
+    *,
+    is_sure: Callable[[str], bool],
+    run: RunMembers = run_members,
+) -> Path:
+    """Run experiments at a scale, and write their figures and the page.
+
+    Args:
+      experiments: in order; those that the scale cannot have are left out with a word.
+      scale: see `scales`.
+      folder: made, or gone on with.
+      command: written down.
+      console: for progress.
+      is_sure: asked with a sentence if it takes more than an hour.
+      run: trains and measures members.
+
+    Returns:
+      The page.
+
+    Raises:
+      InputError: if the folder is something else, no experiment can run, or one says no.
+      Preempted: on SIGTERM, after a checkpoint.
+    """
+    possible = _possible(experiments, scale, console)
+    claim_reproduction(folder, scale, possible)
+    plan = make_plan(possible, scale, folder, command, console)
+    show_plan(plan, possible, scale, folder, console)
+    if plan.seconds > ASK_AFTER and not is_sure(f"This takes about {duration(plan.seconds)}."):
+        raise InputError("nothing was started; --yes starts it without a question.")
+    done: set[str] = set()
+    for experiment in possible:
+        for study in (part.study for part in experiment.parts(scale)):
+            if study not in done:
+                with SweepProgress(console) as progress:
+                    run(plan.sweeps[study], plan.entries[study], progress)
+                done.add(study)
+        if experiment.own is not None:
+            experiment.own.run(scale, folder / experiment.name, console)
+        show_exhibit(write_exhibit(folder, experiment, scale), experiment, folder, console)
+    return write_page(folder)
+
+
+def show_exhibit(exhibit: Exhibit, experiment: Experiment, folder: Path, console: Console) -> None:
+    """Print an experiment's table, what to mind, and where its figure is."""
+    console.print(words_table(exhibit.table.columns, exhibit.table.rows, experiment.title))
+    for sentence in [*exhibit.remarks, f"Figure: {folder / experiment.name / 'figure.png'}"]:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def _possible(
+    experiments: Sequence[Experiment], scale: Scale, console: Console
+) -> list[Experiment]:
+    """Those whose studies the scale has.
+
+    Raises:
+      InputError: if there is none.
+    """
+    impossible = {one.name: lacks(one, scale) for one in experiments if lacks(one, scale)}
+    sentences = [
+        f"{name} is not of scale {scale.name}, which has no study {', '.join(studies)}"
+        for name, studies in impossible.items()
+    ]
+    possible = [one for one in experiments if one.name not in impossible]
+    if not possible:
+        raise InputError(f"{'; '.join(sentences)}: choose a larger --scale.")
+    for sentence in sentences:
+        console.print(f"{sentence}: left out.", highlight=False)
+    return possible
+
+
+def make_plan(
+    experiments: Sequence[Experiment], scale: Scale, folder: Path, command: str, console: Console
+) -> Plan:
+    """Open every study, and try a little of each.
+
+    Raises:
+      InputError: if a folder belongs to another configuration, or data are not there.
+    """
+    entries, sweeps = wanted(experiments, scale), {}
+    for study in entries:
+        config, dataset = resolve_settings(scale.studies[study])
+        sweeps[study] = open_sweep(config, dataset, study_folder(folder, study), command)
+    lines = []
+    for study, sweep in sweeps.items():
+        with console.status(f"a short trial of {study} ..."):
+            lines.append(_study_line(study, sweep, entries[study]))
+    for one in experiments:
+        if one.own is not None:
+            with console.status(f"a short trial of {one.name} ..."):
+                seconds = one.own.estimate(scale, folder / one.name)
+            lines.append(Line(one.name, "measurements of its own", 0, 0, seconds))
+    return Plan(sweeps, entries, lines)
+
+
+def _study_line(study: str, sweep: Sweep, entries: Sequence[Entry]) -> Line:
+    train = sweep.config.train
+    what = f"{train.model} x {train.width:g}, {sweep.dataset.name}, {train.epochs} epochs"
+    missing = sum(not is_done(sweep.folder, entry) for entry in entries)
+    return Line(study, what, missing, len(entries), estimate(sweep, entries))
+
+
+def show_plan(
+    plan: Plan, experiments: Sequence[Experiment], scale: Scale, folder: Path, console: Console
+) -> None:
+    """Print what will run, how long it will take, and where results go."""
+    names = ", ".join(one.name for one in experiments)
+    rows = [
+        (line.name, line.what, f"{line.missing} of {line.total}", duration(line.seconds))
+        for line in plan.lines
+    ]
+    sentences = [
+        f"{names} at scale {scale.name}, on {describe_devices()}.",
+        scale.about,
+        f"Results go to {folder}.",
+    ]
+    for sentence in sentences:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    if rows:
+        console.print(words_table(("", "", "to train", "about"), rows))
+        console.print(f"About {duration(plan.seconds)} in all.", highlight=False)

@@ -1,0 +1,184 @@
+"""How large the experiments are: four scales, each with the same studies.
+
+A study is a set of networks that differ in activation and seed only; experiments share the members
+of a study. What a scale leaves out of the paper's setting is in its `about`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rctaf_jax.config import (
+    DIGITS,
+    DataConfig,
+    EvaluationConfig,
+    HessianConfig,
+    SweepConfig,
+    TrainConfig,
+)
+from rctaf_jax.errors import InputError
+
+from .overhead import StepSize
+
+
+class Scale(NamedTuple):
+    """One size of everything.
+
+    Attributes:
+      name: on the command line.
+      about: what it is, and how it differs from the paper, in a sentence or two.
+      studies: settings by name.
+      curvatures: of the family's members.
+      alphas: of Figure 3's, where they are not the curvatures'.
+      seeds: one network for each.
+      step: Table 2's, whose time is measured.
+      memory_step: Table 2's, whose memory is.
+    """
+
+    name: str
+    about: str
+    studies: Mapping[str, SweepConfig]
+    curvatures: tuple[float, ...]
+    alphas: tuple[float, ...]
+    seeds: tuple[int, ...]
+    step: StepSize
+    memory_step: StepSize
+
+
+def study(base: SweepConfig, method: str, **changes: object) -> SweepConfig:
+    """A scale's settings for one method, without a grid; Hessian norms after standard training."""
+    hessian = base.hessian if method == "standard" else HessianConfig(probes=0)
+    # A standardly trained network withstands nothing, which PGD shows as well as AutoAttack.
+    evaluation = EvaluationConfig() if method == "standard" else base.evaluation
+    train = dataclasses.replace(base.train, method=method, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(
+        base,
+        train=train,
+        evaluation=evaluation,
+        hessian=hessian,
+        betas=(),
+        curvatures=(),
+        baselines=(),
+        seeds=(),
+    )
+
+
+def cifar_studies(base: SweepConfig, wide: dict[str, object]) -> dict[str, SweepConfig]:
+    """All studies of the paper."""
+    data = dataclasses.replace(base.data, name="cifar100")
+    hundred = dataclasses.replace(base, data=data)
+    return {
+        "dajat": study(base, "dajat"),
+        "dkl": study(base, "dkl"),
+        "trades": study(base, "trades"),
+        "trades-wide": study(base, "trades", **wide),
+        "standard": study(base, "standard"),
+        "cifar100-dajat": study(hundred, "dajat"),
+        "cifar100-dkl": study(hundred, "dkl"),
+        "cifar100-trades": study(hundred, "trades"),
+    }
+
+
+_DIGITS = dataclasses.replace(
+    DIGITS,
+    train=dataclasses.replace(
+        DIGITS.train, attack_steps=None, step_size=None, learning_rate=0.1, weight_decay=5e-4
+    ),
+    hessian=HessianConfig(probes=32, hessian_examples=400),
+)
+_CPU = SweepConfig(
+    data=DataConfig(name="cifar10", num_train=4000, num_test=1000),
+    train=TrainConfig(
+        model="resnet18",
+        width=0.125,
+        epochs=4,
+        batch_size=50,
+        learning_rate=0.1,
+        schedule="cosine",
+    ),
+    hessian=HessianConfig(probes=16, hessian_examples=500, hessian_batch=250),
+)
+_GPU = SweepConfig(
+    data=DataConfig(name="cifar10", num_train=20_000, num_test=1000),
+    train=TrainConfig(model="resnet18", width=0.5, epochs=8, schedule="cosine", dtype="bfloat16"),
+    evaluation=EvaluationConfig(attack="autoattack"),
+    hessian=HessianConfig(probes=32, hessian_examples=5000),
+)
+_PAPER = SweepConfig(
+    data=DataConfig(name="cifar10"),
+    train=TrainConfig(model="resnet18"),
+    evaluation=EvaluationConfig(attack="autoattack"),
+    hessian=HessianConfig(probes=64, hessian_examples=10_000),
+)
+
+SCALES = {
+    scale.name: scale
+    for scale in (
+        Scale(
+            "digits",
+            "8x8 digits, a small ResNet, 12 epochs, Linf 0.2, PGD-20 in place of AutoAttack, two "
+            "seeds: minutes on a laptop, and another world than CIFAR.",
+            {
+                "dajat": study(_DIGITS, "dajat"),
+                "dkl": study(_DIGITS, "dkl"),
+                "trades": study(_DIGITS, "trades"),
+                "trades-wide": study(_DIGITS, "trades", width=2.0),
+                "standard": study(_DIGITS, "standard"),
+            },
+            curvatures=(0.5, 2.0, 4.0, 7.0, 20.0, 50.0),
+            alphas=(),
+            seeds=(0, 1),
+            step=StepSize("resnet-mini", 1.0, 64),
+            memory_step=StepSize("resnet-mini", 1.0, 64),
+        ),
+        Scale(
+            "cpu",
+            "CIFAR, a ResNet-18 of an eighth of the width, 4,000 training images, 4 epochs, PGD-20 "
+            "on 1,000 images in place of AutoAttack, one seed: barely trained networks.",
+            cifar_studies(_CPU, {"model": "wrn-10-1", "width": 0.5}),
+            curvatures=(0.5, 2.0, 4.0, 7.0, 20.0, 50.0),
+            alphas=(),
+            seeds=(0,),
+            step=StepSize("resnet18", 0.25, 32),
+            memory_step=StepSize("resnet18", 1.0, 128),
+        ),
+        Scale(
+            "gpu",
+            "CIFAR, a ResNet-18 of half the width in bfloat16, 20,000 training images, 8 epochs, "
+            "AutoAttack on 1,000 images, two seeds.",
+            cifar_studies(_GPU, {"model": "wrn-28-10", "width": 0.25}),
+            curvatures=(0.5, 1.0, 2.0, 4.0, 7.0, 10.0, 20.0, 50.0),
+            alphas=(),
+            seeds=(0, 1),
+            step=StepSize("resnet18", 1.0, 128),
+            memory_step=StepSize("resnet18", 1.0, 128),
+        ),
+        Scale(
+            "paper",
+            "The paper's setting in full: every method's published recipe, all images, AutoAttack "
+            "on all 10,000 test images, one seed as in the paper.",
+            cifar_studies(_PAPER, {"model": "wrn-28-10"}),
+            curvatures=tuple(float(curvature) for curvature in range(1, 51)),
+            alphas=tuple(float(alpha) for alpha in range(1, 51)),
+            seeds=(0,),
+            step=StepSize("resnet18", 1.0, 128),
+            memory_step=StepSize("resnet18", 1.0, 128),
+        ),
+    )
+}
+
+
+def scale_named(name: str, data_dir: str | None) -> Scale:
+    """A scale, its datasets read from `data_dir`.
+
+    Raises:
+      InputError: for a name that is not in the table.
+    """
+    if name not in SCALES:
+        raise InputError(f"unknown scale {name!r}: choose one of {', '.join(SCALES)}.")
+    scale = SCALES[name]
+    studies = {
+        key: dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
+        for key, config in scale.studies.items()
+    }
+    return scale._replace(studies=studies)

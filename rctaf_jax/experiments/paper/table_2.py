@@ -1,0 +1,163 @@
+"""Table 2: memory and time of a training step per activation, over ReLU's."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rctaf_jax.activations import parse_activation
+from rctaf_jax.errors import InputError
+from rctaf_jax.files import read_json, write_json
+
+from ..environment import describe_environment
+from ..progress import make_bars
+from ..wording import family_label
+from .dots import Dot, dots_figure
+from .experiment import Exhibit, Experiment, Grid, Own, Record, Shown, no_parts
+from .overhead import (
+    PAPER,
+    REFERENCE,
+    StepSize,
+    measure_memory,
+    measure_time,
+    memory_ratios,
+    paper_ratio,
+)
+from .scales import Scale
+
+FILE = "overhead.json"
+ROUNDS = 9
+
+
+def estimate(scale: Scale, folder: Path) -> float:
+    """Seconds still to go, from the first activation's; that one is measured here, and kept."""
+    if is_done(folder):
+        return 0.0
+    started = time.monotonic()
+    result = load(scale, folder)
+    before = len(result["memory"])
+    remember_memory(scale, folder, REFERENCE)
+    each = time.monotonic() - started if before == 0 else result["seconds_per_compilation"]
+    result = load(scale, folder) | {"seconds_per_compilation": each}
+    write_json(folder / FILE, result)
+    return float(each * (2 * len(PAPER) - len(result["memory"])))
+
+
+def run(scale: Scale, folder: Path, console: Console) -> None:
+    """The memory of each activation, kept one by one; then the times, which are taken in turn."""
+    if is_done(folder):
+        return
+    with make_bars(console) as bars:
+        task = bars.add_task("activations", total=2 * len(PAPER), note="memory")
+        for activation in PAPER:
+            remember_memory(scale, folder, activation)
+            bars.advance(task)
+
+        def tell(activation: str) -> None:
+            bars.update(task, advance=1, note=f"compiled {activation} to be timed")
+
+        times = measure_time(tuple(PAPER), scale.step, ROUNDS, tell)
+    write_json(folder / FILE, load(scale, folder) | {"time": times})
+
+
+def is_done(folder: Path) -> bool:
+    """Whether all was measured."""
+    return (folder / FILE).exists() and "time" in read_json(folder / FILE)
+
+
+def load(scale: Scale, folder: Path) -> dict[str, Any]:
+    """What was measured so far.
+
+    Raises:
+      InputError: if it was measured of other steps.
+    """
+    sizes = {"step": scale.step._asdict(), "memory_step": scale.memory_step._asdict()}
+    if not (folder / FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = describe_environment("rctaf reproduce table-2 --scale " + scale.name)
+        return {"environment": environment, **sizes, "rounds": ROUNDS, "memory": {}}
+    result: dict[str, Any] = read_json(folder / FILE)
+    for name, size in sizes.items():
+        if result.get(name) != size:
+            raise InputError(
+                f"{folder / FILE} is of {name} {result.get(name)}, this scale of {size}: choose "
+                "another --output."
+            )
+    return result
+
+
+def remember_memory(scale: Scale, folder: Path, activation: str) -> None:
+    """Measure one activation's memory, if that was not done."""
+    result = load(scale, folder)
+    if activation not in result["memory"]:
+        result["memory"][activation] = measure_memory(activation, scale.memory_step)
+        write_json(folder / FILE, result)
+
+
+def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
+    """Ratios to ReLU's beside the paper's."""
+    result = read_json(folder / FILE)
+    records = [_record(result, activation) for activation in PAPER]
+    memory = [Dot(r["label"], r["memory"], None, None, r["paper_memory"]) for r in records]
+    times = [
+        Dot(r["label"], r["time"], r["time_low"], r["time_high"], r["paper_time"]) for r in records
+    ]
+    panels = [
+        ("Memory of intermediates", "over ReLU's", memory),
+        ("Time of a training step", "over ReLU's, quartiles", times),
+    ]
+    figures = [dots_figure([panel]) for panel in panels]
+    columns = ["activation", "memory", "paper", "time", "quartiles", "paper"]
+    size, memory_size = StepSize(**result["step"]), StepSize(**result["memory_step"])
+    where = result["environment"]["device"]
+    remark = (
+        f"Memory: the compiler's peak of intermediate results, {_words(memory_size)}. Time: "
+        f"{_words(size)}, {result['rounds']} rounds in turn. Measured on {where}; the paper's are "
+        "a whole process's memory and minutes of training on an RTX 2080 Ti."
+    )
+    return Exhibit(
+        dots_figure(panels), figures, records, Grid(columns, [_cells(r) for r in records]), [remark]
+    )
+
+
+def _words(size: StepSize) -> str:
+    return f"{size.model}, width {size.width:g}, batch {size.batch}"
+
+
+def _record(result: Mapping[str, Any], activation: str) -> Record:
+    ratio = result["time"][activation]["ratio"]
+    return {
+        "activation": activation,
+        "label": family_label(parse_activation(activation).name),
+        "memory_bytes": result["memory"][activation]["temporary_bytes"],
+        "memory": memory_ratios(result["memory"])[activation],
+        "paper_memory": paper_ratio(activation, 0),
+        "seconds": result["time"][activation]["seconds"]["median"],
+        "time": ratio["median"],
+        "time_low": ratio["low"],
+        "time_high": ratio["high"],
+        "paper_time": paper_ratio(activation, 1),
+    }
+
+
+def _cells(record: Record) -> list[str]:
+    return [
+        record["label"],
+        f"{record['memory']:.3f}",
+        f"{record['paper_memory']:.2f}",
+        f"{record['time']:.2f}",
+        f"{record['time_low']:.2f} to {record['time_high']:.2f}",
+        f"{record['paper_time']:.2f}",
+    ]
+
+
+EXPERIMENT = Experiment(
+    "table-2",
+    "Table 2: what an activation costs",
+    "Over ReLU, beta 1 takes 1.7 times the memory and 1.2 times the time, beta 2 3.2 and 1.5.",
+    no_parts,
+    show,
+    Own(estimate, run),
+)
