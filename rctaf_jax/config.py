@@ -187,6 +187,16 @@ class ClusterConfig:
     """Which one this is, from 0; also JAX_PROCESS_ID."""
 
 
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """Where the members of a sweep are trained."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local: in this process, on this machine's devices; ray: on the nodes of a Ray cluster."""
+    address: str | None = None
+    """HOST:PORT of the cluster; else RAY_ADDRESS, or one that starts on this machine and ends."""
+
+
 def check_positive(**values: float | None) -> None:
     """Refuse what is given and is not a positive finite number.
 

@@ -10,10 +10,12 @@ class InputError(ValueError):
 
 
 class Preempted(Exception):  # noqa: N818 - no error: a run was told to stop, saved, and stopped
-    """A run stopped at `step` since it was told to; its newest checkpoint is of that step."""
+    """A run stopped since it was told to, and the same command goes on from there.
 
-    def __init__(self, step: int) -> None:
-        super().__init__(
-            f"told to stop: saved at step {step}; the same command goes on from there."
-        )
+    `step` is that of its newest checkpoint; None for a run that keeps what is finished alone.
+    """
+
+    def __init__(self, step: int | None = None) -> None:
+        kept = "what is done is kept" if step is None else f"saved at step {step}"
+        super().__init__(f"told to stop: {kept}; the same command goes on from there.")
         self.step = step

@@ -1,4 +1,4 @@
-"""Text and JSON files: a writer that leaves the old file or the new one, never half of either.
+"""Files and folders: writers that leave the old one or the new one, never half of either.
 
 A sweep runs for hours and may be stopped at any moment, so each file is written beside its
 destination, flushed to the disk, and then renamed onto it in one step.
@@ -7,6 +7,7 @@ destination, flushed to the disk, and then renamed onto it in one step.
 import io
 import json
 import os
+import shutil
 import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,38 @@ def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def read_folder(folder: str | os.PathLike[str]) -> dict[str, bytes]:
+    """All files below `folder`, by their paths in it."""
+    folder = Path(folder)
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def write_folder_atomic(
+    folder: str | os.PathLike[str], files: Mapping[str, bytes], *, workplace: Path
+) -> Path:
+    """Writes `read_folder`'s files to `folder`, all of them or none; returns the path.
+
+    A folder that is there is replaced. The files are written below `workplace`, a folder on the
+    same file system that nobody reads, since a crash may leave some of them there.
+    """
+    folder, aside = Path(folder), workplace / uuid.uuid4().hex
+    try:
+        for name, content in files.items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomic(aside / name, content)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return folder
 
 
 def write_arrays(

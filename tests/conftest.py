@@ -1,10 +1,12 @@
 """Settings of the test process, and reference values.
 
-The environment is set before anything imports JAX: four virtual CPU devices, so that tests of
-several devices run in this process, and a compilation cache that outlives it.
+The environment is set before anything imports JAX or Ray: four virtual CPU devices, so that tests
+of several devices run in this process, a compilation cache that outlives it, and a token for Ray's
+clusters, which Ray would write to the home folder.
 """
 
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,8 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 _CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE_HOME / "rctaf-jax" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)
 
 FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_json, write_bytes_atomic, write_json, write_text_atomic
+from rctaf_jax.files import (
+    read_folder,
+    read_json,
+    write_bytes_atomic,
+    write_folder_atomic,
+    write_json,
+    write_text_atomic,
+)
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -39,6 +46,35 @@ def test_a_write_that_fails_keeps_the_old_file(
         write_bytes_atomic(path, b"new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["row.json"]
+
+
+def test_a_folder_comes_back_and_replaces_what_was_there(tmp_path: Path) -> None:
+    files = {"row.json": b"{}", "checkpoints/8/weights": b"\x00\xff"}
+    (tmp_path / "members" / "relu").mkdir(parents=True)
+    (tmp_path / "members" / "relu" / "half.npz").write_text("of an earlier try")
+    folder = write_folder_atomic(
+        tmp_path / "members" / "relu", files, workplace=tmp_path / "unfinished"
+    )
+    assert read_folder(folder) == files
+    assert os.listdir(tmp_path / "unfinished") == []
+
+
+def test_a_folder_that_cannot_be_written_whole_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([None, OSError("no space left")])
+
+    def fail_at_the_second(_: int) -> None:
+        if error := next(answers):
+            raise error
+
+    monkeypatch.setattr(os, "fsync", fail_at_the_second)
+    with pytest.raises(OSError, match="no space left"):
+        write_folder_atomic(
+            tmp_path / "new", {"a": b"1", "b": b"2"}, workplace=tmp_path / "unfinished"
+        )
+    assert not (tmp_path / "new").exists()
+    assert os.listdir(tmp_path / "unfinished") == []
 
 
 def test_a_new_file_has_the_usual_permissions(tmp_path: Path) -> None:

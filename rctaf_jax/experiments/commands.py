@@ -18,6 +18,7 @@ from rctaf_jax.config import (
     ClusterConfig,
     DataConfig,
     DiagonalConfig,
+    EngineConfig,
     EvaluationConfig,
     SweepConfig,
     TrainConfig,
@@ -31,6 +32,7 @@ from .activation_figure import activation_figure
 from .appendix_run import validate_appendix
 from .attack_run import attack_run
 from .claims import judge
+from .engines import describe_engine, run_with
 from .environment import describe_devices
 from .evaluate_run import evaluate_run
 from .expand import expand
@@ -74,9 +76,11 @@ class Sweep:
     """Where the other flags' defaults come from: digits, cifar10-small or recipe."""
     output: Path | None = None
     """Results folder; runs/sweep-DATA-MODEL-METHOD when left out."""
+    engine: Annotated[EngineConfig, Flat] = EngineConfig()
 
     def run(self, console: Console, command: str) -> None:
         """Train, measure, report."""
+        engine = run_with(self.engine)
         config, dataset = resolve_sweep(self.config)
         train = config.train
         folder = self.output or Path("runs") / (
@@ -86,10 +90,10 @@ class Sweep:
             console,
             f"{len(expand(config))} networks: {train.model} on {dataset.name}, {train.method}, "
             f"{train.norm} epsilon {train.epsilon:.4g}, {num_steps(train, dataset)} steps each, "
-            f"on {describe_devices()}.\nData: {dataset.source}\nResults go to {folder}.",
+            f"on {describe_engine(self.engine)}.\nData: {dataset.source}\nResults go to {folder}.",
         )
         with SweepProgress(console) as progress:
-            run_sweep(config, dataset, folder, command, progress)
+            run_sweep(config, dataset, folder, command, progress, engine)
         show_report(folder, console)
 
 

@@ -14,11 +14,15 @@ import rctaf_jax
 PACKAGES = ("rctaf-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
+def package_versions() -> dict[str, str]:
+    """Of the packages that the numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
 def describe_environment(command: str) -> dict[str, Any]:
     """What a results folder says about the machine and the software that made it."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {"python": platform.python_version(), **package_versions()},
         "device": describe_devices(),
         "platform": platform.platform(),
         "commit": current_commit(),

@@ -77,6 +77,11 @@ class SweepProgress:
         """What comes after training."""
         self._bars.update(self._steps, note=name)
 
+    def lost(self, ids: list[str], reason: str) -> None:
+        """These members' worker was lost; they are tried again."""
+        text = f"{', '.join(ids)}: lost ({reason}), tried again"
+        self.console.print(text, highlight=False, markup=False)
+
     def member(self, row: dict[str, Any]) -> None:
         """A member is done."""
         self._bars.advance(self._members)

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +66,10 @@ class Sweep(NamedTuple):
     programs: dict[str, Programs]
 
 
+Engine = Callable[[Sweep, Sequence[Entry], SweepProgress], None]
+"""Trains and measures those members that a sweep's folder lacks, as `run_members` does."""
+
+
 def resolve_sweep(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
     """Load the data, fill in what was left out, check everything before any work.
 
@@ -86,18 +90,6 @@ def resolve_settings(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
     check_hessian(config.hessian)
     dataset = load_data(config.data)
     return dataclasses.replace(config, train=resolve(config.train, dataset)), dataset
-
-
-def run_sweep(
-    config: SweepConfig, dataset: Dataset, folder: Path, command: str, progress: SweepProgress
-) -> None:
-    """Train and measure every member of a resolved sweep that `folder` lacks.
-
-    Raises:
-      InputError: if the folder belongs to another configuration.
-      Preempted: on SIGTERM, after a checkpoint.
-    """
-    run_members(open_sweep(config, dataset, folder, command), expand(config), progress)
 
 
 def open_sweep(config: SweepConfig, dataset: Dataset, folder: Path, command: str) -> Sweep:
@@ -129,8 +121,26 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
     with watch_for_termination() as should_stop:
         for family in by_family(entries):
             if not all(is_done(sweep.folder, entry) for entry in family):
-                run_family(sweep, family, progress, should_stop)
+                for row in finish_family(sweep, family, progress, should_stop):
+                    progress.member(row)
     shutil.rmtree(sweep.folder / "unfinished", ignore_errors=True)
+
+
+def run_sweep(
+    config: SweepConfig,
+    dataset: Dataset,
+    folder: Path,
+    command: str,
+    progress: SweepProgress,
+    engine: Engine = run_members,
+) -> None:
+    """Train and measure every member of a resolved sweep that `folder` lacks.
+
+    Raises:
+      InputError: if the folder belongs to another configuration.
+      Preempted: on SIGTERM, after a checkpoint.
+    """
+    engine(open_sweep(config, dataset, folder, command), expand(config), progress)
 
 
 def is_done(folder: Path, entry: Entry) -> bool:
@@ -138,10 +148,14 @@ def is_done(folder: Path, entry: Entry) -> bool:
     return (folder / "members" / entry.id / "row.json").exists()
 
 
-def run_family(
+def finish_family(
     sweep: Sweep, family: list[Entry], progress: SweepProgress, should_stop: Callable[[], bool]
-) -> None:
-    """All members of one family, by the same compiled programs."""
+) -> Iterator[dict[str, Any]]:
+    """Finish members of one family by the same compiled programs; their rows, as they are written.
+
+    Raises:
+      Preempted: if `should_stop` said so, after a checkpoint.
+    """
     programs = programs_of(sweep, family[0].activation)
     size = len(sweep.devices) * sweep.per_device
     # Compiling the measurements takes as long as the training program: both at once.
@@ -154,7 +168,7 @@ def run_family(
             compiled.result()
             for entry, trained, seconds in trained_group:
                 if not is_done(sweep.folder, entry):
-                    progress.member(measure(sweep, programs, entry, trained, seconds, progress))
+                    yield measure(sweep, programs, entry, trained, seconds, progress)
             shutil.rmtree(group_folder(sweep, group), ignore_errors=True)
 
 
