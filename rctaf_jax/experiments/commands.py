@@ -266,9 +266,11 @@ class Reproduce:
     """Start without asking, however long it takes."""
     output: Path | None = None
     """Results folder; runs/reproduce-SCALE when left out."""
+    engine: Annotated[EngineConfig, Flat] = EngineConfig()
 
     def run(self, console: Console, command: str) -> None:
         """Plan, train, show."""
+        engine = run_with(self.engine)
         experiments = experiments_named(self.names)
         scale = scale_named(self.scale, self.data_dir)
         folder = self.output or Path("runs") / f"reproduce-{scale.name}"
@@ -279,6 +281,8 @@ class Reproduce:
             command,
             console,
             is_sure=lambda sentence: self.yes or confirm(sentence, console),
+            engine=engine,
+            is_here=self.engine.engine == "local",
         )
         show_claims(study_folders(folder), console)
         say(console, f"Report: {page}")

@@ -15,7 +15,7 @@ from rctaf_jax.errors import InputError
 from ..environment import describe_devices
 from ..expand import Entry
 from ..progress import SweepProgress
-from ..sweep import Sweep, is_done, open_sweep, resolve_settings, run_members
+from ..sweep import Engine, Sweep, is_done, open_sweep, resolve_settings, run_members
 from ..tables import words_table
 from ..wording import duration
 from .estimate import estimate
@@ -26,7 +26,6 @@ from .registry import lacks
 from .scales import Scale
 
 ASK_AFTER = 3600.0
-RunMembers = Callable[[Sweep, Sequence[Entry], SweepProgress], None]
 
 
 class Plan(NamedTuple):
@@ -43,19 +42,31 @@ class Plan(NamedTuple):
     lines: Sequence["Line"]
 
     @property
-    def seconds(self) -> float:
-        """Of all that is missing."""
-        return sum(line.seconds for line in self.lines)
+    def seconds(self) -> float | None:
+        """Of all that is missing; None if that was not tried."""
+        known = [line.seconds for line in self.lines if line.seconds is not None]
+        return sum(known) if len(known) == len(self.lines) else None
+
+    @property
+    def duration(self) -> str:
+        """The same in words."""
+        return "unknown" if self.seconds is None else f"about {duration(self.seconds)}"
 
 
 class Line(NamedTuple):
-    """One piece of work: what it is, networks to train and in all, and how long it will take."""
+    """One piece of work.
+
+    Attributes:
+      name, what: of it.
+      missing, total: networks to train, and in all.
+      seconds: how long it will take; None if that was not tried.
+    """
 
     name: str
     what: str
     missing: int
     total: int
-    seconds: float
+    seconds: float | None
 
 
 def reproduce(
@@ -66,7 +77,8 @@ def reproduce(
     console: Console,
     *,
     is_sure: Callable[[str], bool],
-    run: RunMembers = run_members,
+    engine: Engine = run_members,
+    is_here: bool = True,
 ) -> Path:
     """Run experiments at a scale, and write their figures and the page.
 
@@ -76,8 +88,9 @@ def reproduce(
       folder: made, or gone on with.
       command: written down.
       console: for progress.
-      is_sure: asked with a sentence if it takes more than an hour.
-      run: trains and measures members.
+      is_sure: asked with a sentence if it takes more than an hour, or nobody knows how long.
+      engine: trains and measures members.
+      is_here: whether it does so in this process, where a short trial says how long it takes.
 
     Returns:
       The page.
@@ -87,17 +100,20 @@ def reproduce(
       Preempted: on SIGTERM, after a checkpoint.
     """
     possible = _possible(experiments, scale, console)
+    if not is_here and (own := [one.name for one in possible if one.own is not None]):
+        raise InputError(f"{', '.join(own)} measures this machine: leave out --engine ray for it.")
     claim_reproduction(folder, scale, possible)
-    plan = make_plan(possible, scale, folder, command, console)
+    plan = make_plan(possible, scale, folder, command, console, is_here=is_here)
     show_plan(plan, possible, scale, folder, console)
-    if plan.seconds > ASK_AFTER and not is_sure(f"This takes about {duration(plan.seconds)}."):
+    is_long = plan.seconds is None or plan.seconds > ASK_AFTER
+    if is_long and not is_sure(f"How long this takes: {plan.duration}."):
         raise InputError("nothing was started; --yes starts it without a question.")
     done: set[str] = set()
     for experiment in possible:
         for study in (part.study for part in experiment.parts(scale)):
             if study not in done:
                 with SweepProgress(console) as progress:
-                    run(plan.sweeps[study], plan.entries[study], progress)
+                    engine(plan.sweeps[study], plan.entries[study], progress)
                 done.add(study)
         if experiment.own is not None:
             experiment.own.run(scale, folder / experiment.name, console)
@@ -134,7 +150,13 @@ def _possible(
 
 
 def make_plan(
-    experiments: Sequence[Experiment], scale: Scale, folder: Path, command: str, console: Console
+    experiments: Sequence[Experiment],
+    scale: Scale,
+    folder: Path,
+    command: str,
+    console: Console,
+    *,
+    is_here: bool,
 ) -> Plan:
     """Open every study, and try a little of each.
 
@@ -148,7 +170,7 @@ def make_plan(
     lines = []
     for study, sweep in sweeps.items():
         with console.status(f"a short trial of {study} ..."):
-            lines.append(_study_line(study, sweep, entries[study]))
+            lines.append(_study_line(study, sweep, entries[study], is_here))
     for one in experiments:
         if one.own is not None:
             with console.status(f"a short trial of {one.name} ..."):
@@ -157,11 +179,12 @@ def make_plan(
     return Plan(sweeps, entries, lines)
 
 
-def _study_line(study: str, sweep: Sweep, entries: Sequence[Entry]) -> Line:
+def _study_line(study: str, sweep: Sweep, entries: Sequence[Entry], is_here: bool) -> Line:
     train = sweep.config.train
     what = f"{train.model} x {train.width:g}, {sweep.dataset.name}, {train.epochs} epochs"
     missing = sum(not is_done(sweep.folder, entry) for entry in entries)
-    return Line(study, what, missing, len(entries), estimate(sweep, entries))
+    seconds = estimate(sweep, entries) if is_here or not missing else None
+    return Line(study, what, missing, len(entries), seconds)
 
 
 def show_plan(
@@ -170,7 +193,12 @@ def show_plan(
     """Print what will run, how long it will take, and where results go."""
     names = ", ".join(one.name for one in experiments)
     rows = [
-        (line.name, line.what, f"{line.missing} of {line.total}", duration(line.seconds))
+        (
+            line.name,
+            line.what,
+            f"{line.missing} of {line.total}" if line.total else "",
+            "unknown" if line.seconds is None else duration(line.seconds),
+        )
         for line in plan.lines
     ]
     sentences = [
@@ -182,4 +210,4 @@ def show_plan(
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     if rows:
         console.print(words_table(("", "", "to train", "about"), rows))
-        console.print(f"About {duration(plan.seconds)} in all.", highlight=False)
+        console.print(f"In all: {plan.duration}.", highlight=False)

@@ -95,7 +95,7 @@ def test_experiments_share_members(done):
 def test_the_plan_comes_first(done):
     _, output = done
     assert output.index("24 of 24") < output.index("seed0: clean")
-    assert "in all." in output
+    assert "In all: about" in output
     assert "As small as it can be." in output
 
 
@@ -187,6 +187,29 @@ def test_more_than_an_hour_is_asked_about(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="nothing was started"):
         run(["figure-7"], tmp_path / "results", sure=False)
     assert not list((tmp_path / "results").rglob("row.json"))
+
+
+def test_on_a_cluster_nothing_is_tried_here(tmp_path):
+    trained = []
+
+    def engine(sweep, entries, progress):
+        trained.append(len(entries))
+        assert not sweep.programs
+
+    console, asked = Console(file=io.StringIO()), []
+
+    def is_sure(sentence):
+        asked.append(sentence)
+        return True
+
+    options = {"is_sure": is_sure, "engine": engine, "is_here": False}
+    with pytest.raises(InputError, match="holds no results yet"):
+        reproduce(
+            experiments_named(["figure-7"]), TINY, tmp_path / "a", COMMAND, console, **options
+        )
+    assert (trained, asked) == ([18], ["How long this takes: unknown."])
+    with pytest.raises(InputError, match="table-2 measures this machine"):
+        reproduce(experiments_named(["table-2"]), TINY, tmp_path / "b", COMMAND, console, **options)
 
 
 def test_table_2(tmp_path, monkeypatch):
