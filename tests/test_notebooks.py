@@ -20,7 +20,11 @@ class ThisPython(AsyncKernelManager):
 
 
 def test_there_are_notebooks():
-    assert {path.stem for path in NOTEBOOKS} >= {"activations", "appendix_validation"}
+    assert {path.stem for path in NOTEBOOKS} >= {
+        "activations",
+        "appendix_validation",
+        "curvature_sweep",
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -43,6 +47,7 @@ def test_runs(path, tmp_path, monkeypatch):
     for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
     monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.setenv("RCTAF_RESULTS", str(path.parents[1] / "results" / "digits"))
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,

@@ -82,7 +82,12 @@ def cifar_studies(base: SweepConfig, wide: dict[str, object]) -> dict[str, Sweep
 _DIGITS = dataclasses.replace(
     DIGITS,
     train=dataclasses.replace(
-        DIGITS.train, attack_steps=None, step_size=None, learning_rate=0.1, weight_decay=5e-4
+        DIGITS.train,
+        attack_steps=None,
+        step_size=None,
+        epochs=10,
+        learning_rate=0.1,
+        weight_decay=5e-4,
     ),
     hessian=HessianConfig(probes=32, hessian_examples=400),
 )
@@ -116,7 +121,7 @@ SCALES = {
     for scale in (
         Scale(
             "digits",
-            "8x8 digits, a small ResNet, 12 epochs, Linf 0.2, PGD-20 in place of AutoAttack, two "
+            "8x8 digits, a small ResNet, 10 epochs, Linf 0.2, PGD-20 in place of AutoAttack, two "
             "seeds: minutes on a laptop, and another world than CIFAR.",
             {
                 "dajat": study(_DIGITS, "dajat"),
