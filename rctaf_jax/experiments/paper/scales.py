@@ -141,8 +141,8 @@ SCALES = {
         Scale(
             "cpu",
             "CIFAR, a ResNet-18 of a sixteenth of the width, 4,000 training images, 4 epochs, "
-            "DAJAT and DKL in the low budget, PGD-20 on 1,000 images in place of AutoAttack, one seed: "
-            "barely trained networks.",
+            "DAJAT and DKL in the low budget, PGD-20 on 1,000 images in place of AutoAttack, one "
+            "seed: barely trained networks.",
             cifar_studies(_CPU, {"width": 0.125}, budget="low"),
             curvatures=(0.5, 2.0, 4.0, 7.0, 20.0, 50.0),
             alphas=(),
