@@ -118,6 +118,24 @@ def test_activations_draws_and_lists(tmp_path, capsys):
     assert "0.362" in output
 
 
+def test_reproduce_draws_and_its_report_is_written_again(tmp_path, capsys):
+    folder = tmp_path / "figures"
+    assert main(["reproduce", "figure-2", "--output", str(folder)]) == 0
+    output = capsys.readouterr().out
+    assert "Figure 2: second derivatives of the family" in output
+    page = (folder / "report.html").read_text()
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report.html").read_text() == page
+
+
+def test_claims_of_a_sweep(capsys):
+    """The digits sweep that comes with the repository."""
+    assert main(["claims", str(Path(__file__).parents[1] / "results" / "digits")]) == 0
+    output = capsys.readouterr().out
+    assert "Robust accuracy is highest where" in output
+    assert "not enough data" in output
+
+
 def test_data_says_what_it_is(capsys):
     assert main(["data", "digits"]) == 0
     output = capsys.readouterr().out
@@ -149,6 +167,12 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
         (["attack", "/nonexistent"], "/nonexistent is not the folder of a run"),
         (["attack", "/nonexistent", "--epsilon", "0"], "epsilon must be a positive number"),
         (["report", "/nonexistent"], "/nonexistent"),
+        (["reproduce", "figure-9"], "choose from figure-1, figure-2"),
+        (["reproduce", "figure-1", "--scale", "huge"], "digits, cpu, gpu, paper"),
+        (["reproduce", "figure-6"], "figure-6 is not of scale digits"),
+        (["reproduce", "figure-1", "--address", "HOST:1"], "give --engine ray too"),
+        (["claims"], "no folder was named"),
+        (["claims", "/nonexistent"], "/nonexistent is not a results folder"),
         (["train", "--method", "mart", "--method-options", "beta=6"], "its options are weight"),
         (["train", "--method", "dkl", "--attack-steps", "3"], "sets the steps itself"),
         (["train", "--method", "standard", "--budget", "high"], "no inner maximisation"),
@@ -220,7 +244,17 @@ def test_labels_out_of_range_are_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-COMMANDS = ["sweep", "train", "evaluate", "attack", "hessian", "report", "data"]
+COMMANDS = [
+    "sweep",
+    "train",
+    "evaluate",
+    "attack",
+    "hessian",
+    "report",
+    "data",
+    "reproduce",
+    "claims",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -31,7 +31,7 @@ from ..training.recipe import num_steps
 from .activation_figure import activation_figure
 from .appendix_run import validate_appendix
 from .attack_run import attack_run
-from .claims import judge
+from .claims import group_findings, judge
 from .engines import describe_engine, run_with
 from .environment import describe_devices
 from .evaluate_run import evaluate_run
@@ -259,7 +259,7 @@ class Reproduce:
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME...")]
     """figure-1 to figure-7, table-1, table-2, or all."""
     scale: str = "digits"
-    """digits (5 minutes a figure), cpu (an hour), gpu (half an hour on one) or paper."""
+    """digits (minutes a figure), cpu (up to an hour), gpu (made for one) or paper."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
     yes: bool = False
@@ -316,7 +316,7 @@ class Claims:
 def show_claims(studies: Sequence[Path], console: Console) -> None:
     """Print verdicts, if there are networks to judge by."""
     if studies:
-        console.print(claims_table(judge(studies)))
+        console.print(claims_table(group_findings(judge(studies))))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rich.text import Text
 from rctaf_jax.activations import Activation
 from rctaf_jax.data import Dataset
 
-from .claims import Finding
+from .claims import Judged
 from .results import Results
 from .summary import summarise
 from .wording import (
@@ -187,23 +187,26 @@ def words_table(
     return table
 
 
-def claims_table(findings: Sequence[Finding]) -> Table:
-    """One line for each claim and what it was put to."""
+def claims_table(judged: Sequence[Judged]) -> Table:
+    """Each claim with what all say together, and below it every finding."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
-    for column in ("claim", "of", "estimate", "P", "verdict"):
-        table.add_column(column, overflow="fold")
-    for finding in findings:
-        words = [finding.study, finding.subject]
-        table.add_row(
-            Text(finding.claim),
-            Text("\n".join(word for word in words if word)),
-            Text(finding.estimate),
-            Text(probability(finding.probability)),
-            Text("\n".join(filter(None, [finding.verdict, finding.note]))),
-        )
+    for column in ("claim", "estimate, 95% interval", "P", "verdict"):
+        table.add_column(column, overflow="fold", no_wrap=column == "verdict")
+    studies = {finding.study for one in judged for finding in one.findings} - {""}
+    for one in judged:
+        table.add_row(Text(one.claim.text, "bold"), "", "", Text(one.verdict, "bold"))
+        for finding in one.findings:
+            words = [finding.study, finding.subject] if len(studies) > 1 else [finding.subject]
+            table.add_row(
+                Text("  " + ", ".join(filter(None, words))),
+                Text("\n".join(filter(None, [finding.estimate, finding.note]))),
+                Text(probability(finding.probability)),
+                Text(finding.verdict),
+            )
+        table.add_section()
     table.caption = Text(
-        "[low, high]: 95% intervals, over seeds and test images. P: probability that the claim "
-        "holds for these networks. Supported: the interval or the probability says so at 95%."
+        "95% intervals over seeds and test images. P: probability that the claim holds for "
+        f"networks trained like these: {'; '.join(sorted(studies))}."
     )
     return table
 

@@ -24,7 +24,7 @@ def same_elsewhere(claim: str, studies: Sequence[Measured]) -> list[Finding]:
     several = {family: found for family, found in by_family.items() if len(found) > 1}
     if not several:
         note = "it needs two architectures, methods or datasets, each with five curvatures"
-        return [undecided(claim, "all together", "", note)]
+        return [undecided(claim, "", "", note)]
     return [_finding(claim, family, found) for family, found in several.items()]
 
 
@@ -40,8 +40,8 @@ def _finding(claim: str, family: str, found: Sequence[tuple[str, bool, np.ndarra
         note += f"; {flat} of {len(found)} curves cannot be told from flat ones"
     return Finding(
         claim,
-        f"{len(found)} studies",
-        family_label(family),
+        "",
+        f"{family_label(family)}, {len(found)} studies",
         float(np.median(farthest[2])),
         float(ends[0]),
         float(ends[1]),

@@ -17,7 +17,7 @@ class Finding(NamedTuple):
 
     Attributes:
       claim: name of the claim.
-      study: which networks, such as "trades, resnet18 on cifar10".
+      study: which networks, such as "trades, resnet18, cifar10"; empty if several together.
       subject: what of them, such as "RCT-AF β = 1"; empty if all.
       value, low, high: the estimate and its 95% interval, None if there is none.
       unit: of these three.
