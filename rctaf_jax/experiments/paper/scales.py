@@ -103,7 +103,7 @@ _CPU = SweepConfig(
         learning_rate=0.1,
         schedule="cosine",
     ),
-    hessian=HessianConfig(probes=16, hessian_examples=250, hessian_batch=250),
+    hessian=HessianConfig(probes=96, hessian_examples=250, hessian_batch=250),
 )
 _GPU = SweepConfig(
     data=DataConfig(name="cifar10", num_train=20_000, num_test=1000),
