@@ -41,5 +41,5 @@ def dots_figure(panels: Sequence[tuple[str, str, Sequence[Dot]]]) -> Figure:
         )
         axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
         axes.invert_yaxis()
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.02), frameon=False, fontsize=9.5)
+        axes.legend(loc="best", frameon=False, fontsize=9.5)
     return figure
