@@ -35,13 +35,13 @@ def estimate(scale: Scale, folder: Path) -> float:
     """Seconds still to go, from the first activation's; that one is measured here, and kept."""
     if is_done(folder):
         return 0.0
-    started = time.monotonic()
     result = load(scale, folder)
-    before = len(result["memory"])
-    remember_memory(scale, folder, REFERENCE)
-    each = time.monotonic() - started if before == 0 else result["seconds_per_compilation"]
-    result = load(scale, folder) | {"seconds_per_compilation": each}
-    write_json(folder / FILE, result)
+    if "seconds_per_compilation" not in result:
+        started = time.monotonic()
+        result["memory"][REFERENCE] = measure_memory(REFERENCE, scale.memory_step)
+        result["seconds_per_compilation"] = time.monotonic() - started
+        write_json(folder / FILE, result)
+    each = result["seconds_per_compilation"]
     return float(each * (2 * len(PAPER) - len(result["memory"])))
 
 
