@@ -11,10 +11,11 @@ of the channels, the next perturbation is
 W1 takes over what W2 gives up, and what the box has left of the budget: with the slack
 max(epsilon^p - ||d||^p, 0) and C channels,
 
-    L2:  t_c = sqrt(slack / C + ||d_U||^2)  over all channels,     L1:  t_c = slack + C ||d_U,c||,
+    L2:  t_c = sqrt(slack / C + ||d_U,c||^2),     L1:  t_c = slack + C ||d_U,c||.
 
-more than there is, so that projecting afterwards lets the rest of the image pay for W1 (Croce &
-Hein's version, in AutoAttack, of Andriushchenko et al. 2020, section 3.3).
+In L2 that makes the whole exactly epsilon long. In L1 it is more than there is, so that projecting
+afterwards lets the rest of the image pay for W1. As in AutoAttack (Croce & Hein's version of
+Andriushchenko et al. 2020, section 3.3).
 """
 
 import functools
@@ -45,11 +46,11 @@ class TileNorm(NamedTuple):
 
     order: int
     decay: int
-    budget: Callable[[Float[Array, "B 1 1 1"], PerChannel], Float[Array, "B 1 1 _"]]
+    budget: Callable[[Float[Array, "B 1 1 1"], PerChannel], PerChannel]
 
 
-def _budget_l2(slack: Float[Array, "B 1 1 1"], windows: PerChannel) -> Float[Array, "B 1 1 1"]:
-    return jnp.sqrt(slack / windows.shape[-1] + jnp.sum(windows, axis=3, keepdims=True))
+def _budget_l2(slack: Float[Array, "B 1 1 1"], windows: PerChannel) -> PerChannel:
+    return jnp.sqrt(slack / windows.shape[-1] + windows)
 
 
 def _budget_l1(slack: Float[Array, "B 1 1 1"], windows: PerChannel) -> PerChannel:

@@ -15,7 +15,7 @@ from rctaf_jax.errors import InputError
 from .activation_figure import activation_figure
 from .appendix_run import validate_appendix
 from .claims import group_findings, judge
-from .engines import run_with
+from .engines import describe_engine, run_with
 from .environment import describe_devices
 from .paper.folder import is_reproduction, study_folders
 from .paper.registry import experiments_named
@@ -62,7 +62,7 @@ class Reproduce:
             console,
             is_sure=lambda sentence: self.yes or confirm(sentence, console),
             engine=engine,
-            is_here=self.engine.engine == "local",
+            elsewhere=None if self.engine.engine == "local" else describe_engine(self.engine),
         )
         show_claims(study_folders(folder), console)
         say(console, f"Report: {page}")

@@ -217,7 +217,7 @@ def _slow_proposal(
         old = d[(*first, c)] / (np.linalg.norm(d[(*first, c)].ravel(), p) + 1e-12)
         v = old + pattern * (-1 if uniform[5 + c] < 0.5 else 1)
         if norm == "L2":
-            budget = np.sqrt(slack / channels + (d[is_either] ** 2).sum())
+            budget = np.sqrt(slack / channels + (d[is_either, c] ** 2).sum())
         else:
             budget = slack + channels * np.abs(d[is_either, c]).sum()
         new[(*first, c)] = budget * v / np.linalg.norm(v.ravel(), p)

@@ -78,7 +78,7 @@ def reproduce(
     *,
     is_sure: Callable[[str], bool],
     engine: Engine = run_members,
-    is_here: bool = True,
+    elsewhere: str | None = None,
 ) -> Path:
     """Run experiments at a scale, and write their figures and the page.
 
@@ -90,7 +90,8 @@ def reproduce(
       console: for progress.
       is_sure: asked with a sentence if it takes more than an hour, or nobody knows how long.
       engine: trains and measures members.
-      is_here: whether it does so in this process, where a short trial says how long it takes.
+      elsewhere: on what it does so if not on this process's devices, in a few words; then no
+        trial says how long it takes.
 
     Returns:
       The page.
@@ -100,11 +101,11 @@ def reproduce(
       Preempted: on SIGTERM, after a checkpoint.
     """
     possible = _possible(experiments, scale, console)
-    if not is_here and (own := [one.name for one in possible if one.own is not None]):
+    if elsewhere and (own := [one.name for one in possible if one.own is not None]):
         raise InputError(f"{', '.join(own)} measures this machine: leave out --engine ray for it.")
     claim_reproduction(folder, scale, possible)
-    plan = make_plan(possible, scale, folder, command, console, is_here=is_here)
-    show_plan(plan, possible, scale, folder, console)
+    plan = make_plan(possible, scale, folder, command, console, is_tried=not elsewhere)
+    show_plan(plan, possible, scale, folder, elsewhere or describe_devices(), console)
     is_long = plan.seconds is None or plan.seconds > ASK_AFTER
     if is_long and not is_sure(f"How long this takes: {plan.duration}."):
         raise InputError("nothing was started; --yes starts it without a question.")
@@ -156,9 +157,9 @@ def make_plan(
     command: str,
     console: Console,
     *,
-    is_here: bool,
+    is_tried: bool,
 ) -> Plan:
-    """Open every study, and try a little of each.
+    """Open every study, and try a little of each if it is to be tried.
 
     Raises:
       InputError: if a folder belongs to another configuration, or data are not there.
@@ -170,7 +171,7 @@ def make_plan(
     lines = []
     for study, sweep in sweeps.items():
         with console.status(f"a short trial of {study} ..."):
-            lines.append(_study_line(study, sweep, entries[study], is_here))
+            lines.append(_study_line(study, sweep, entries[study], is_tried))
     for one in experiments:
         if one.own is not None:
             with console.status(f"a short trial of {one.name} ..."):
@@ -179,16 +180,21 @@ def make_plan(
     return Plan(sweeps, entries, lines)
 
 
-def _study_line(study: str, sweep: Sweep, entries: Sequence[Entry], is_here: bool) -> Line:
+def _study_line(study: str, sweep: Sweep, entries: Sequence[Entry], is_tried: bool) -> Line:
     train = sweep.config.train
     what = f"{train.model} x {train.width:g}, {sweep.dataset.name}, {train.epochs} epochs"
     missing = sum(not is_done(sweep.folder, entry) for entry in entries)
-    seconds = estimate(sweep, entries) if is_here or not missing else None
+    seconds = estimate(sweep, entries) if is_tried or not missing else None
     return Line(study, what, missing, len(entries), seconds)
 
 
 def show_plan(
-    plan: Plan, experiments: Sequence[Experiment], scale: Scale, folder: Path, console: Console
+    plan: Plan,
+    experiments: Sequence[Experiment],
+    scale: Scale,
+    folder: Path,
+    device: str,
+    console: Console,
 ) -> None:
     """Print what will run, how long it will take, and where results go."""
     names = ", ".join(one.name for one in experiments)
@@ -202,7 +208,7 @@ def show_plan(
         for line in plan.lines
     ]
     sentences = [
-        f"{names} at scale {scale.name}, on {describe_devices()}.",
+        f"{names} at scale {scale.name}, on {device}.",
         scale.about,
         f"Results go to {folder}.",
     ]

@@ -202,12 +202,13 @@ def test_on_a_cluster_nothing_is_tried_here(tmp_path):
         asked.append(sentence)
         return True
 
-    options = {"is_sure": is_sure, "engine": engine, "is_here": False}
+    options = {"is_sure": is_sure, "engine": engine, "elsewhere": "a cluster of ours"}
     with pytest.raises(InputError, match="holds no results yet"):
         reproduce(
             experiments_named(["figure-7"]), TINY, tmp_path / "a", COMMAND, console, **options
         )
     assert (trained, asked) == ([18], ["How long this takes: unknown."])
+    assert "figure-7 at scale tiny, on a cluster of ours." in console.file.getvalue()
     with pytest.raises(InputError, match="table-2 measures this machine"):
         reproduce(experiments_named(["table-2"]), TINY, tmp_path / "b", COMMAND, console, **options)
 
