@@ -67,7 +67,7 @@ def make_network(reference: dict[str, np.ndarray]) -> Any:
         for kernel, bias, stride in zip(kernels, biases, (1, 2, 2), strict=True):
             x = jax.lax.conv_general_dilated(
                 x,
-                kernel,
+                jnp.asarray(kernel),
                 (stride, stride),
                 ((1, 1), (1, 1)),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),

@@ -9,10 +9,10 @@ import jax
 from rich.console import Console
 
 from rctaf_jax.experiments.environment import describe_environment
-from rctaf_jax.experiments.timing import Contender, interleaved, ratio, spread
+from rctaf_jax.experiments.timing import Contender, Spread, Times, interleaved, ratio, spread
 from rctaf_jax.files import write_json
 
-__all__ = ["Contender", "interleaved", "ratio", "save", "spread", "start"]
+__all__ = ["Contender", "Spread", "Times", "interleaved", "ratio", "save", "spread", "start"]
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmarks"
 

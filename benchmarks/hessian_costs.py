@@ -29,7 +29,6 @@ import dataclasses
 import importlib.metadata
 import itertools
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +40,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from hessian_libraries import OTHERS, backpack_diagonal, curvlinops_diagonal, import_others
 from rich.console import Console
 from rich.table import Table
 
@@ -64,12 +64,11 @@ from rctaf_jax.models import create
 NUM_EXAMPLES, NUM_INPUTS, NUM_CLASSES = 32, 8, 10
 TOLERANCE = 1e-8
 ONE, IN_LOOP = "product", "product in a loop"
-OTHERS = ("torch", "curvlinops-for-pytorch", "backpack-for-pytorch")
 PAIRS = {"curvlinops": "basis vectors", "BackPACK": "neurons"}
 """Theirs, and ours of the same kind."""
 
 Layers = list[Layer]
-Network = tuple[Layers, np.ndarray, np.ndarray]
+Network = tuple[Layers, jax.Array, jax.Array]
 """A network, its inputs and its targets."""
 Diagonal = Callable[[], Any]
 """Takes a diagonal, finished when it returns; leaves in the order of the parameters."""
@@ -126,7 +125,8 @@ def draw(text: str, num_outputs: int) -> Network:
     biases = [rng.normal(size=above) / 2 for _, above in pairs]
     inputs = rng.normal(size=(NUM_EXAMPLES, NUM_INPUTS))
     targets = rng.normal(size=(NUM_EXAMPLES, num_outputs))
-    return list(map(Layer, map(jnp.asarray, weights), map(jnp.asarray, biases))), inputs, targets
+    layers = list(map(Layer, map(jnp.asarray, weights), map(jnp.asarray, biases)))
+    return layers, jnp.asarray(inputs), jnp.asarray(targets)
 
 
 def num_parameters(params: Any) -> int:
@@ -319,36 +319,16 @@ def measure_memory(losses: Any, params: Any, rest: Any, images: Any, labels: Any
         }
 
 
-def import_others(console: Console) -> dict[str, Any]:
-    """PyTorch, curvlinops and BackPACK, which the package itself never needs; none if one lacks."""
-    try:
-        import backpack
-        import curvlinops
-        import torch
-        from backpack.extensions import DiagHessian
-    except ImportError as missing:
-        console.print(
-            f"The comparison with other libraries is left out, since {missing.name} is not "
-            f"installed; it takes {', '.join(OTHERS)}."
-        )
-        return {}
-    return {
-        "torch": torch,
-        "curvlinops": curvlinops,
-        "backpack": backpack,
-        "DiagHessian": DiagHessian,
-    }
-
-
 def compare(benchmark: Benchmark, others: Mapping[str, Any]) -> dict[str, Any]:
     """The same diagonal by us and by others."""
     layers, inputs, _ = draw(benchmark.compared, NUM_CLASSES)
-    labels = np.arange(NUM_EXAMPLES) % NUM_CLASSES
+    labels = jnp.arange(NUM_EXAMPLES) % NUM_CLASSES
+    data = np.asarray(inputs), np.asarray(labels)
     others["torch"].set_num_threads(benchmark.torch_threads)
     ours = our_diagonals(cross_entropy, jnp.tanh, (layers, inputs, labels))
     theirs = {
-        "curvlinops": curvlinops_diagonal(others, layers, inputs, labels, benchmark.columns),
-        "BackPACK": backpack_diagonal(others, layers, inputs, labels),
+        "curvlinops": curvlinops_diagonal(others, layers, *data, benchmark.columns),
+        "BackPACK": backpack_diagonal(others, layers, *data),
     }
     contenders = ours | theirs
     values = {name: diagonal() for name, diagonal in contenders.items()}
@@ -358,65 +338,6 @@ def compare(benchmark: Benchmark, others: Mapping[str, Any]) -> dict[str, Any]:
         "errors": {name: error(own, values["basis vectors"]) for name, own in values.items()},
         "times": describe(times, tuple(ours)),
     }
-
-
-def torch_network(torch: Any, layers: Layers) -> Any:
-    """The tanh network with these weights in float64."""
-    modules = []
-    for weight, bias in layers:
-        linear = torch.nn.Linear(*weight.shape[::-1], dtype=torch.float64)
-        with torch.no_grad():
-            linear.weight.copy_(torch.tensor(np.asarray(weight)))
-            linear.bias.copy_(torch.tensor(np.asarray(bias)))
-        modules += [linear, torch.nn.Tanh()]
-    return torch.nn.Sequential(*modules[:-1])
-
-
-def curvlinops_diagonal(
-    others: Mapping[str, Any], layers: Layers, inputs: np.ndarray, labels: np.ndarray, columns: int
-) -> Diagonal:
-    """The Hessian operator on basis vectors, so many columns at a time."""
-    torch = others["torch"]
-    network = torch_network(torch, layers)
-    hessian = others["curvlinops"].HessianLinearOperator(
-        network,
-        torch.nn.CrossEntropyLoss(),
-        list(network.parameters()),
-        [(torch.tensor(inputs), torch.tensor(labels))],
-        check_deterministic=False,
-    )
-    size = num_parameters(layers)
-
-    def diagonal() -> np.ndarray:
-        entries = []
-        for start in range(0, size, columns):
-            rows = torch.arange(start, min(start + columns, size))
-            vectors = torch.zeros(size, len(rows), dtype=torch.float64)
-            vectors[rows, torch.arange(len(rows))] = 1
-            entries.append((hessian @ vectors)[rows, torch.arange(len(rows))])
-        return torch.cat(entries).numpy()
-
-    return diagonal
-
-
-def backpack_diagonal(
-    others: Mapping[str, Any], layers: Layers, inputs: np.ndarray, labels: np.ndarray
-) -> Diagonal:
-    """DiagHessian's backward pass."""
-    torch, backpack = others["torch"], others["backpack"]
-    network = backpack.extend(torch_network(torch, layers))
-    loss = backpack.extend(torch.nn.CrossEntropyLoss())
-    x, y = torch.tensor(inputs), torch.tensor(labels)
-    # No gradient with respect to the images is wanted, of which PyTorch warns at each call.
-    warnings.filterwarnings("ignore", "Full backward hook is firing")
-
-    def diagonal() -> list[np.ndarray]:
-        network.zero_grad()
-        with backpack.backpack(others["DiagHessian"]()):
-            loss(network(x), y).backward()
-        return [p.diag_h.numpy() for p in network.parameters()]
-
-    return diagonal
 
 
 def check_targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:

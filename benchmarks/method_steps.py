@@ -90,7 +90,7 @@ def make_step(benchmark: Benchmark, method: str) -> tuple[Callable[[], None], di
     def step() -> None:
         jax.block_until_ready(program(*arguments))
 
-    memory = program.memory_analysis()
+    memory: Any = program.memory_analysis()
     facts = {"passes": count_passes(config, trainer), "megabytes": memory.temp_size_in_bytes / 1e6}
     return step, facts
 
@@ -107,7 +107,7 @@ def count_passes(config: TrainConfig, trainer: Any) -> float:
     plan = make_plan(config, trainer.model, 1, None)
     method, settings = plan.method, trainer.settings
     budget = plan.budget(jnp.int32(LATE_EPOCH), settings.epsilon, settings.step_size)
-    attack = int(budget.num_steps)
+    attack = float(budget.num_steps)
     if method.perturb is perturb_by_divergence:
         attack += FORWARD
     of_view = attack + len(method.passes)

@@ -84,7 +84,7 @@ def counted_compilations() -> Iterator[collections.Counter[str]]:
     """Counts what XLA compiles, by the name of the Python function."""
     count: collections.Counter[str] = collections.Counter()
 
-    def listen(event: str, seconds: float, **details: Any) -> None:
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
         if event == COMPILATION:
             count[str(details.get("fun_name"))] += 1
 

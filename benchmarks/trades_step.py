@@ -156,7 +156,7 @@ def torch_resnet18(torch: Any, activation: Callable[[Any], Any], width: float) -
     """The CIFAR ResNet-18 under the names of the reference implementations."""
     nn = torch.nn
 
-    class Block(nn.Module):
+    class Block(torch.nn.Module):
         def __init__(self, channels: int, features: int, stride: int) -> None:
             super().__init__()
             self.conv1 = nn.Conv2d(channels, features, 3, stride, 1, bias=False)
@@ -172,7 +172,7 @@ def torch_resnet18(torch: Any, activation: Callable[[Any], Any], width: float) -
             y = activation(self.bn1(self.conv1(x)))
             return activation(self.bn2(self.conv2(y)) + self.shortcut(x))
 
-    class Network(nn.Module):
+    class Network(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             stem, *_ = channels = [round(c * width) for c in (64, 128, 256, 512)]
