@@ -12,7 +12,7 @@ from .verdict import LEVEL, UNDECIDED, Finding, by_probability, undecided
 
 
 def same_elsewhere(claim: str, studies: Sequence[Measured]) -> list[Finding]:
-    """For each beta that several studies have, whether all its peaks lie in the range."""
+    """For each beta that studies of several kinds have, whether all its peaks lie in the range."""
     by_family: dict[str, list[tuple[str, bool, np.ndarray]]] = {}
     for study in studies:
         for curve in study.curves():
@@ -21,7 +21,11 @@ def same_elsewhere(claim: str, studies: Sequence[Measured]) -> list[Finding]:
                 is_flat = flatness(curve, study.sample.noise) > LEVEL
                 entry = (study.study, is_flat, peaks.draws)
                 by_family.setdefault(curve.family, []).append(entry)
-    several = {family: found for family, found in by_family.items() if len(found) > 1}
+    several = {
+        family: found
+        for family, found in by_family.items()
+        if len({study for study, _, _ in found}) > 1
+    }
     if not several:
         note = "it needs two architectures, methods or datasets, each with five curvatures"
         return [undecided(claim, "", "", note)]

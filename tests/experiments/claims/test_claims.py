@@ -172,6 +172,7 @@ def test_the_same_elsewhere_needs_each_study():
     assert verdicts(found) == {REFUTED}
     assert "c" in found[0].note
     assert verdicts(same_elsewhere("c", [here])) == {UNDECIDED}
+    assert verdicts(same_elsewhere("c", [here, here])) == {UNDECIDED}
     assert verdicts(same_elsewhere("c", [here, measured(flat, rng)])) == {UNDECIDED}
 
 
