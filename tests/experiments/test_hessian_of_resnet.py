@@ -54,6 +54,7 @@ LIMIT = -float(ndtri(0.01 / 2 / (len(PAIRS) * (NUM_ARRAYS + 1))))
 def test_the_ways_agree_array_by_array(rows: dict[str, list[Row]], one: str, other: str) -> None:
     assert len(rows[one]) == len(rows[other]) == NUM_ARRAYS + 1
     for a, b in zip(rows[one], rows[other], strict=True):
+        assert a.get("name") == b.get("name")
         error = math.hypot(a["mean_square_standard_error"], b["mean_square_standard_error"])
         distance = abs(a["mean_square"] - b["mean_square"])
         assert distance <= LIMIT * error + 1e-5 * abs(b["mean_square"]), (a, b)
