@@ -36,7 +36,11 @@ class Reproduce:
     again, it does what is missing.
     """
 
-    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME...")]
+    names: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="NAME...", help_behavior_hint="(required)"),
+    ]
     """figure-1 to figure-7, table-1, table-2, or all."""
     scale: str = "digits"
     """digits (minutes a figure), cpu (up to an hour), gpu (made for one) or paper."""
@@ -72,7 +76,11 @@ class Reproduce:
 class Claims:
     """Put the paper's claims to the networks in results folders: estimates, intervals, verdicts."""
 
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
+    folders: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(required)"),
+    ]
     """Of `rctaf sweep` or `rctaf reproduce`; those of other settings speak of generality."""
 
     def run(self, console: Console, command: str) -> None:

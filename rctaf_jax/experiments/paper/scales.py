@@ -135,8 +135,8 @@ SCALES = {
             curvatures=(0.5, 2.0, 4.0, 7.0, 20.0, 50.0),
             alphas=(),
             seeds=(0, 1),
-            step=StepSize("resnet-mini", 1.0, 64),
-            memory_step=StepSize("resnet-mini", 1.0, 64),
+            step=StepSize("resnet-mini", 1.0, 32),
+            memory_step=StepSize("resnet-mini", 1.0, 32),
         ),
         Scale(
             "cpu",

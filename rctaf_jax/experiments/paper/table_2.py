@@ -28,7 +28,7 @@ from .overhead import (
 from .scales import Scale
 
 FILE = "overhead.json"
-ROUNDS = 9
+ROUNDS = 25
 
 
 def estimate(scale: Scale, folder: Path) -> float:
