@@ -23,6 +23,11 @@ def test_pixels_in_float64() -> None:
         assert pixels(floats) is floats
 
 
+def test_pixels_are_not_looked_up() -> None:
+    """A TPU's compiler expects 90 ms for 128 images of CIFAR from a table, 0.05 ms for arithmetic."""
+    assert "gather" not in str(jax.make_jaxpr(pixels)(GREY))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
 def test_every_example_once_in_batches_of_one_shape(batch_size: int) -> None:
     images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
