@@ -24,7 +24,7 @@ def test_pixels_in_float64() -> None:
 
 
 def test_pixels_are_not_looked_up() -> None:
-    """A TPU's compiler expects 90 ms for 128 images of CIFAR from a table, 0.05 ms for arithmetic."""
+    """A TPU's compiler expects 90 ms for 128 images from a table, 0.05 ms for arithmetic."""
     assert "gather" not in str(jax.make_jaxpr(pixels)(GREY))
 
 
