@@ -107,7 +107,7 @@ _CPU = SweepConfig(
 )
 _GPU = SweepConfig(
     data=DataConfig(name="cifar10", num_train=20_000, num_test=1000),
-    train=TrainConfig(model="resnet18", width=0.5, epochs=8, schedule="cosine", dtype="bfloat16"),
+    train=TrainConfig(model="resnet18", width=0.25, epochs=8, schedule="cosine", dtype="bfloat16"),
     evaluation=EvaluationConfig(attack="autoattack"),
     hessian=HessianConfig(probes=32, hessian_examples=5000),
 )
@@ -152,10 +152,10 @@ SCALES = {
         ),
         Scale(
             "gpu",
-            "CIFAR, a ResNet-18 of half the width in bfloat16, 20,000 training images, 8 epochs, "
-            "AutoAttack on 1,000 images, two seeds.",
-            cifar_studies(_GPU, {"model": "wrn-28-10", "width": 0.25}),
-            curvatures=(0.5, 1.0, 2.0, 4.0, 7.0, 10.0, 20.0, 50.0),
+            "CIFAR, a ResNet-18 of a quarter of the width in bfloat16, 20,000 training images, "
+            "8 epochs, AutoAttack on 1,000 images, two seeds.",
+            cifar_studies(_GPU, {"model": "wrn-28-10", "width": 0.125}),
+            curvatures=(0.5, 2.0, 4.0, 7.0, 20.0, 50.0),
             alphas=(),
             seeds=(0, 1),
             step=StepSize("resnet18", 1.0, 128),
