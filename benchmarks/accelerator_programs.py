@@ -1,13 +1,13 @@
-"""The package's programs compiled for an accelerator that need not be there.
+"""Training steps, attacks and Hessian products compiled for an accelerator that need not be there.
 
     python benchmarks/accelerator_programs.py --target v5e       # with the [tpu] extra
     python benchmarks/accelerator_programs.py --target h100      # with the [cuda] extra
     python benchmarks/accelerator_programs.py --target v5e --only "train trades" "attack Linf"
 
-XLA compiles for a device from its description alone. So any machine can tell whether training
-steps (`pmap` over four devices included), attacks and Hessian products compile for a TPU or a GPU
-and fit its memory, and what Table 2's activations cost there in memory and in traffic with it.
-Nothing runs, so it says nothing of time.
+XLA compiles for a device from its description alone. So any machine can tell whether these programs
+(`pmap` over four devices included) compile for a TPU or a GPU and fit its memory, and what Table
+2's activations cost there in memory and in traffic with it. Nothing runs, so it says nothing of
+time.
 
 Memory is what the compiler reserves for intermediate results at their peak, `temp_size_in_bytes`,
 on each device. Traffic is what kernels read and write, the loop over steps counted once. A GPU's
@@ -41,6 +41,7 @@ import harness
 import jax
 import jax.numpy as jnp
 import tyro
+from activation_overhead import JUDGED, MOST_MEMORY
 from jax._src.lib import xla_client
 from jax.experimental import topologies
 from rich.console import Console
@@ -53,7 +54,13 @@ from rctaf_jax.eval.attack import Attack, Examples
 from rctaf_jax.eval.pool import make_programs
 from rctaf_jax.eval.versions import attacks_named
 from rctaf_jax.experiments.measure import make_logits, make_losses
-from rctaf_jax.experiments.paper.overhead import PAPER, REFERENCE, paper_ratio, random_dataset
+from rctaf_jax.experiments.paper.overhead import (
+    PAPER,
+    REFERENCE,
+    over_reference,
+    paper_ratio,
+    random_dataset,
+)
 from rctaf_jax.hessian import hessian_vector_product
 from rctaf_jax.threat_model import NORMS
 from rctaf_jax.training import METHODS
@@ -63,11 +70,12 @@ from rctaf_jax.training.trainer import device_data, make_trainer
 
 BATCH, NUM_CLASSES, SLOTS = 128, 10, 128
 EFFORT = "jax_exec_time_optimization_effort"
-ACTIVATION, JUDGED, MOST_MEMORY = "rct-af:beta=1,curvature=7", "rct-af:beta=2,curvature=7", 1.10
+ACTIVATION = "rct-af:beta=1,curvature=7"
 
-H100 = """
-gpu_device_info {
-  cuda_compute_capability { major: 9 }
+H100_MEMORY = 84929347584
+H100 = f"""
+gpu_device_info {{
+  cuda_compute_capability {{ major: 9 }}
   threads_per_block_limit: 1024
   threads_per_warp: 32
   shared_memory_per_block: 49152
@@ -84,11 +92,11 @@ gpu_device_info {
   memory_bandwidth: 3352320000000
   l2_cache_size: 52428800
   clock_rate_ghz: 1.98
-  device_memory_size: 84929347584
-}
+  device_memory_size: {H100_MEMORY}
+}}
 platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 7 }
-runtime_version { major: 13 }
+dnn_version_info {{ major: 9 minor: 7 }}
+runtime_version {{ major: 13 }}
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 """What XLA would read from the card; figures of NVIDIA's, in the form of XLA's `gpu_specs`."""
@@ -134,7 +142,7 @@ def main(benchmark: Benchmark) -> None:
             failed += "error" in row
             console.print(f"{name}: {describe(row)}", highlight=False)
             jax.clear_caches()
-    result["over_relu"] = over_reference(result["programs"])
+    result["over_relu"] = compare_activations(result["programs"])
     show(benchmark, result, console)
     if not benchmark.only:
         harness.save(f"accelerator_programs-{benchmark.target}", result, console)
@@ -153,7 +161,7 @@ def describe_target(name: str) -> Target:
         described = topologies.get_topology_desc(
             "h100", platform="cuda", target_config=H100, topology="1x1x4"
         )
-        return Target("gpu", list(described.devices), 84929347584)
+        return Target("gpu", list(described.devices), H100_MEMORY)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         extra = {"v5e": "tpu", "h100": "cuda"}[name]
         raise SystemExit(
@@ -305,7 +313,7 @@ def describe(row: Mapping[str, Any]) -> str:
     return f"{row['temporary_bytes'] / 1e6:,.0f} MB, {row['seconds_to_compile']:.0f} s to compile"
 
 
-def over_reference(programs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def compare_activations(programs: Mapping[str, Any]) -> dict[str, Any]:
     """Each activation's memory and traffic over ReLU's, and the verdict on beta = 2."""
     rows = {
         activation: programs[f"activation {activation}"]
@@ -315,7 +323,7 @@ def over_reference(programs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if REFERENCE not in rows:
         return {}
     result: dict[str, Any] = {
-        quantity: {name: row[quantity] / rows[REFERENCE][quantity] for name, row in rows.items()}
+        quantity: over_reference(rows, quantity)
         for quantity in ("temporary_bytes", "traffic_bytes")
     }
     if JUDGED in rows:

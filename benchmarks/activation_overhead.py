@@ -34,7 +34,7 @@ from rctaf_jax.experiments.paper.overhead import (
     StepSize,
     measure_memory,
     measure_time,
-    memory_ratios,
+    over_reference,
     paper_ratio,
 )
 from rctaf_jax.models import convolution
@@ -90,7 +90,7 @@ def measure_memories(benchmark: Benchmark, console: Console) -> dict[str, dict[s
         memory[activation] = measure_memory(activation, size)
         used = memory[activation]["temporary_bytes"]
         console.print(f"{activation}: {used / 1e6:.0f} MB of intermediates")
-    for activation, value in memory_ratios(memory).items():
+    for activation, value in over_reference(memory, "temporary_bytes").items():
         memory[activation]["ratio"] = value
     return memory
 

@@ -11,8 +11,8 @@ on every pixel before anything is timed.
 Then whole DAJAT steps, at five attack steps a view, take turns with the policy over their two
 augmented views: its share of a step, under 5% on an accelerator.
 
-Takes 2 minutes on two CPU cores. Expect there 7 ms for 128 images of 32x32 pixels one after
-another, twenty times as much CPU time side by side, and a share far below 1%.
+Takes 2 minutes on two CPU cores. Expect there 2 to 3 ms for 128 images of 32x32 pixels one after
+another, ten times as much CPU time or more side by side, and a share far below 1%.
 """
 
 import dataclasses

@@ -51,8 +51,8 @@ def pixels(images: Num[Array, "*shape"] | Num[np.ndarray, "*shape"]) -> Float[Ar
     if images.dtype != jnp.uint8:
         return images
     x = images.astype(jnp.result_type(float))
-    # 1/255 = 1/256 + 1/(255 * 256): the first product is exact, and the second's error too small to
-    # matter, whether or not product and sum are fused. The barrier keeps the two from becoming one.
+    # 1/255 = 1/256 + 1/(255 * 256): the first product is exact, and all 256 sums round rightly,
+    # fused with the second product or not. The barrier keeps XLA from taking x out of the sum.
     small = jax.lax.optimization_barrier(x) * (1 / 65280)
     return x * (1 / 256) + small
 

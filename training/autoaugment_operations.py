@@ -9,12 +9,17 @@ depend on whether a compiler fuses it with the product, and so on the device and
 around it.
 """
 
+import operator
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
 Image = UInt8[Array, "height width channel"]
+Levels = Int32[Array, "height width"]
+Table = Int32[Array, "256"]
 Number = float | Float[Array | np.ndarray, ""]
 
 _LUMA = np.array([19595, 38470, 7471], np.int32)
@@ -83,15 +88,40 @@ def equalize(image: Image) -> Image:
 
 
 def _equalize_channel(channel: UInt8[Array, "height width"]) -> UInt8[Array, "height width"]:
-    # Counted and looked up by comparison: scattering and gathering by pixel is slow on a TPU.
     levels = channel.astype(jnp.int32)
-    is_level = levels.reshape(-1, 1) == jnp.arange(256)
-    counts = is_level.sum(0, dtype=jnp.int32)
+    count, look_up = _histogram_by_backend()
+    counts = count(levels)
     step = (levels.size - counts[levels.max()]) // 255
     below = jnp.cumsum(counts) - counts
     table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
-    shown = jnp.where(is_level, table, 0).sum(1, dtype=jnp.int32).reshape(levels.shape)
-    return jnp.where(step > 0, shown, levels).astype(jnp.uint8)
+    return jnp.where(step > 0, look_up(table, levels), levels).astype(jnp.uint8)
+
+
+def _histogram_by_backend() -> tuple[Callable[[Levels], Table], Callable[[Table, Levels], Levels]]:
+    """How to count pixels by level, and how to look every pixel up in a table.
+
+    Indexing by pixel is slow on a TPU. Comparing with all levels is not, and is fused into the
+    sums; a CPU would write the comparisons down, 256 for each pixel.
+    """
+    if jax.default_backend() == "cpu":
+        return _count_by_index, operator.getitem
+    return _count_by_comparison, _look_up_by_comparison
+
+
+def _count_by_index(levels: Levels) -> Table:
+    return jnp.zeros(256, jnp.int32).at[levels].add(1)
+
+
+def _count_by_comparison(levels: Levels) -> Table:
+    return _is_level(levels).sum((0, 1), dtype=jnp.int32)
+
+
+def _look_up_by_comparison(table: Table, levels: Levels) -> Levels:
+    return jnp.where(_is_level(levels), table, 0).sum(-1, dtype=jnp.int32)
+
+
+def _is_level(levels: Levels) -> Bool[Array, "height width 256"]:
+    return levels[..., None] == jnp.arange(256)
 
 
 def grey(image: Image) -> Int32[Array, "height width 1"]:

@@ -313,20 +313,15 @@ def _curved(x: jax.Array) -> jax.Array:
     return jnp.sin(5 * x.reshape(len(x), -1)) @ weights
 
 
-@pytest.fixture
-def in_float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
-
-
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 @pytest.mark.parametrize("norm", ["Linf", "L1"])
-def test_an_example_does_not_depend_on_the_others(norm: str, in_float64: None) -> None:
+def test_an_example_does_not_depend_on_the_others(norm: str, dtype: str) -> None:
     """Alone or among others that are at other steps and in another order.
 
     In float64, since a network rounds in its own way in each size of batch, and Square asks which
     of two margins is smaller.
     """
-    attack, examples = make_square(norm=norm, num_queries=60), _examples((5, 6, 7, 3), "float64")
+    attack, examples = make_square(norm=norm, num_queries=60), _examples((5, 6, 7, 3), dtype)
     clean = _curved(examples.images)
     examples = examples._replace(labels=jnp.argmax(clean, axis=1), clean_logits=clean)
     order = jnp.array([3, 0, 4, 2, 1])

@@ -262,6 +262,11 @@ def test_side_by_side_equals_one_after_another(batch, monkeypatch):
     np.testing.assert_array_equal(jax.jit(jax.vmap(autoaugment))(keys, images), results)
 
 
+def test_an_accelerator_equalizes_without_scattering(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert "scatter" not in str(jax.make_jaxpr(recolour.equalize)(np.zeros((4, 4, 3), np.uint8)))
+
+
 def test_devices_do_not_matter(batch):
     keys, images, results = batch
     devices = jax.devices()

@@ -132,10 +132,10 @@ def make_contender(program: Any, arguments: Callable[[], Any]) -> Contender:
     return step
 
 
-def memory_ratios(memory: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
-    """Each activation's memory over ReLU's."""
-    reference = memory[REFERENCE]["temporary_bytes"]
-    return {name: row["temporary_bytes"] / reference for name, row in memory.items()}
+def over_reference(rows: Mapping[str, Mapping[str, int]], quantity: str) -> dict[str, float]:
+    """A quantity of each activation, such as `temporary_bytes`, over ReLU's."""
+    reference = rows[REFERENCE][quantity]
+    return {name: row[quantity] / reference for name, row in rows.items()}
 
 
 def paper_ratio(activation: str, column: int) -> float | None:

@@ -22,7 +22,7 @@ from .overhead import (
     StepSize,
     measure_memory,
     measure_time,
-    memory_ratios,
+    over_reference,
     paper_ratio,
 )
 from .scales import Scale
@@ -132,7 +132,7 @@ def _record(result: Mapping[str, Any], activation: str) -> Record:
         "activation": activation,
         "label": family_label(parse_activation(activation).name),
         "memory_bytes": result["memory"][activation]["temporary_bytes"],
-        "memory": memory_ratios(result["memory"])[activation],
+        "memory": over_reference(result["memory"], "temporary_bytes")[activation],
         "paper_memory": paper_ratio(activation, 0),
         "seconds": result["time"][activation]["seconds"]["median"],
         "time": ratio["median"],
