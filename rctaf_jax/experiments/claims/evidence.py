@@ -9,18 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ..results import Results, Row, load_outcomes, load_results
-from .sampling import Sample, draw_accuracies, draw_logarithms, find_noise
-from .smooth import LEAST_POINTS
+from .sampling import Sample, Values, draw, find_noise, fit_effects, image_covariance
 
 Quantity = Literal["robust", "clean", "hessian"]
 ROBUST: Quantity = "robust"
 CLEAN: Quantity = "clean"
 HESSIAN: Quantity = "hessian"
 _SEED = 0
-_NO_NOISE = (
-    "seeds were not repeated, and there are too few curvatures to tell chance from a curve: "
-    "repeat seeds"
-)
+_NO_NOISE = "too few repeated seeds and curvatures to tell what chance does: repeat seeds"
 
 
 class Group(NamedTuple):
@@ -78,11 +74,14 @@ class Measured(NamedTuple):
       study: name of the study.
       groups: the activations.
       sample: a column for each.
+      unresolved: families of which some network's Hessian norm is lost in its own noise; it is
+        among the lowest, so what is left says little of where the norm is lowest.
     """
 
     study: str
     groups: tuple[Group, ...]
     sample: Sample
+    unresolved: frozenset[str] = frozenset()
 
     def curves(self) -> list[Curve]:
         """Each member of the family, by beta."""
@@ -149,15 +148,11 @@ def measure(study: Study, quantity: Quantity) -> Measured | Lack:
 def _accuracies(study: Study, quantity: Quantity) -> Measured | Lack:
     groups = group_rows(study.results.rows)
     name = {ROBUST: "robust", CLEAN: "clean_correct"}[quantity]
-    outcomes = [np.stack([_outcomes(study, row, name) for row in g.rows]) for g in groups]
     if not groups:
         return Lack(study.name, "no network was measured")
-    values = [_by_seed(g, list(o.mean(axis=1))) for g, o in zip(groups, outcomes, strict=True)]
-    noise = find_noise(values, _families(groups))
-    if noise is None:
-        return Lack(study.name, _NO_NOISE)
-    sample = draw_accuracies(np.random.default_rng(_SEED), outcomes, noise)
-    return Measured(study.name, tuple(groups), sample)
+    outcomes = [{row.seed: _outcomes(study, row, name) for row in g.rows} for g in groups]
+    values = [{seed: float(o.mean()) for seed, o in group.items()} for group in outcomes]
+    return _measured(study, groups, values, image_covariance(outcomes))
 
 
 def _hessians(study: Study, quantity: Quantity) -> Measured | Lack:
@@ -166,17 +161,28 @@ def _hessians(study: Study, quantity: Quantity) -> Measured | Lack:
     groups = [group for group in measured if all(_norm(row) is not None for row in group.rows)]
     if not groups:
         return Lack(study.name, "no Hessian norm was measured")
-    values = [[math.log(_norm(row) or math.nan) for row in group.rows] for group in groups]
-    by_seed = [_by_seed(group, value) for group, value in zip(groups, values, strict=True)]
-    noise = find_noise(by_seed, _families(groups))
+    values = [{row.seed: math.log(_norm(row) or math.nan) for row in g.rows} for g in groups]
+    unresolved = frozenset(
+        group.family
+        for group in measured
+        if any(row.hessian is not None and row.hessian.rms is None for row in group.rows)
+    )
+    return _measured(study, groups, values, None, unresolved)
+
+
+def _measured(
+    study: Study,
+    groups: Sequence[Group],
+    values: Values,
+    images: Float[np.ndarray, "G G"] | None,
+    unresolved: frozenset[str] = frozenset(),
+) -> Measured | Lack:
+    effects = fit_effects(values)
+    noise = find_noise(values, effects, _families(groups))
     if noise is None:
         return Lack(study.name, _NO_NOISE)
-    sample = draw_logarithms(np.random.default_rng(_SEED), values, noise)
-    return Measured(study.name, tuple(groups), sample)
-
-
-def _by_seed(group: Group, values: Sequence[float]) -> dict[int, float]:
-    return {row.seed: value for row, value in zip(group.rows, values, strict=True)}
+    sample = draw(np.random.default_rng(_SEED), values, effects, noise, images)
+    return Measured(study.name, tuple(groups), sample, unresolved)
 
 
 def _norm(row: Row) -> float | None:
@@ -188,15 +194,11 @@ def _outcomes(study: Study, row: Row, name: str) -> Bool[np.ndarray, " N"]:
 
 
 def _families(groups: Sequence[Group]) -> list[tuple[list[int], list[float]]]:
-    """For each family that has enough curvatures: its places among the groups, and curvatures."""
+    """For each family: its places among the groups, and curvatures, rising."""
     families: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         if group.beta is not None:
             families.setdefault(group.family, []).append(index)
     key: Callable[[int], float] = lambda place: groups[place].curvature  # noqa: E731
     ordered = [sorted(places, key=key) for places in families.values()]
-    return [
-        (places, [groups[place].curvature for place in places])
-        for places in ordered
-        if len(places) >= LEAST_POINTS
-    ]
+    return [(places, [groups[place].curvature for place in places]) for places in ordered]

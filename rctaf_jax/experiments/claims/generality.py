@@ -6,51 +6,48 @@ import numpy as np
 
 from ..wording import CURVATURE, PAPER_RANGE, family_label
 from .evidence import Measured
-from .peak import flatness
-from .smooth import LEAST_POINTS, find_peaks
-from .verdict import LEVEL, UNDECIDED, Finding, by_probability, undecided
+from .peak import find_peak
+from .smooth import LEAST_POINTS
+from .verdict import SUPPORTED, Finding, Unsaid, overall
 
 
-def same_elsewhere(claim: str, studies: Sequence[Measured]) -> list[Finding]:
+def same_elsewhere(claim: str, studies: Sequence[Measured]) -> list[Finding] | Unsaid:
     """For each beta that studies of several kinds have, whether all its peaks lie in the range."""
-    by_family: dict[str, list[tuple[str, bool, np.ndarray]]] = {}
+    by_family: dict[str, list[Finding]] = {}
     for study in studies:
         for curve in study.curves():
             if len(curve.means) >= LEAST_POINTS:
-                peaks = find_peaks(curve.curvatures, curve.means, curve.draws)
-                is_flat = flatness(curve, study.sample.noise) > LEVEL
-                entry = (study.study, is_flat, peaks.draws)
-                by_family.setdefault(curve.family, []).append(entry)
+                found = find_peak(claim, study, curve, +1)
+                by_family.setdefault(curve.family, []).append(found)
     several = {
         family: found
         for family, found in by_family.items()
-        if len({study for study, _, _ in found}) > 1
+        if len({finding.study for finding in found}) > 1
     }
     if not several:
-        note = "it needs two architectures, methods or datasets, each with five curvatures"
-        return [undecided(claim, "", "", note)]
+        return Unsaid("it needs two architectures, methods or datasets, each with five curvatures")
     return [_finding(claim, family, found) for family, found in several.items()]
 
 
-def _finding(claim: str, family: str, found: Sequence[tuple[str, bool, np.ndarray]]) -> Finding:
+def _finding(claim: str, family: str, found: Sequence[Finding]) -> Finding:
+    """Several studies' peaks together; the estimate is that of the one farthest from the range."""
     low, high = PAPER_RANGE
-    inside = [float(np.mean((draws >= low) & (draws <= high))) for _, _, draws in found]
-    probability = float(np.prod(inside))
-    flat = sum(is_flat for _, is_flat, _ in found)
-    farthest = max(found, key=lambda entry: abs(np.log(np.median(entry[2]) / np.sqrt(low * high))))
-    ends = np.quantile(farthest[2], [0.025, 0.975])
-    note = f"the farthest peak of {len(found)}: {farthest[0]}"
-    if flat:
-        note += f"; {flat} of {len(found)} curves cannot be told from flat ones"
+    farthest = max(found, key=lambda one: abs(np.log((one.value or 1.0) / np.sqrt(low * high))))
+    against = [one.p_against for one in found if one.p_against is not None]
+    certain = [one.p_for for one in found]
+    num_supported = sum(one.verdict == SUPPORTED for one in found)
     return Finding(
         claim,
         "",
         f"{family_label(family)}, {len(found)} studies",
-        float(np.median(farthest[2])),
-        float(ends[0]),
-        float(ends[1]),
+        farthest.value,
+        farthest.low,
+        farthest.high,
         CURVATURE,
-        probability,
-        UNDECIDED if flat else by_probability(probability),
-        note,
+        float(np.prod([one.probability or 0.0 for one in found])),
+        None if None in certain else max(p for p in certain if p is not None),
+        min(1.0, len(against) * min(against)) if against else None,
+        overall(found),
+        f"the farthest peak of {len(found)}: {farthest.study}; the claim alone is supported in "
+        f"{num_supported}",
     )

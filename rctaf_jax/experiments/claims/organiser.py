@@ -14,20 +14,19 @@ from jaxtyping import Float
 
 from ..wording import ALPHA
 from .evidence import Curve, Measured
-from .verdict import Finding, by_sign, undecided
+from .verdict import Finding, Unsaid, decide, share, undecided
 
 MOST_CURVATURE = 15.0
 UNIT = f"points more spread at equal {ALPHA}"
 _NUM_PLACES = 50
 
 
-def curvature_organises(claim: str, measured: Measured) -> list[Finding]:
+def curvature_organises(claim: str, measured: Measured) -> list[Finding] | Unsaid:
     """The spread between betas at equal alpha, less that at equal curvature."""
     curves = [_below(curve) for curve in measured.curves()]
     curves = [curve for curve in curves if len(curve.means) > 1]
     if len(curves) < 2:
-        note = f"it needs two betas, each with two curvatures below {MOST_CURVATURE:g}"
-        return [undecided(claim, measured.study, "", note)]
+        return Unsaid(f"it needs two betas, each with two curvatures below {MOST_CURVATURE:g}")
     by_alpha = _interpolations([curve.alphas for curve in curves])
     by_curvature = _interpolations([curve.curvatures for curve in curves])
     if by_alpha is None or by_curvature is None:
@@ -38,6 +37,7 @@ def curvature_organises(claim: str, measured: Measured) -> list[Finding]:
     value = float((spread(means, by_alpha) - spread(means, by_curvature))[0])
     drawn = spread(draws, by_alpha) - spread(draws, by_curvature)
     low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
+    p_for, p_against = share(drawn <= 0), share(drawn >= 0)
     return [
         Finding(
             claim,
@@ -48,7 +48,9 @@ def curvature_organises(claim: str, measured: Measured) -> list[Finding]:
             100 * high,
             UNIT,
             float(np.mean(drawn > 0)),
-            by_sign(low, high, +1),
+            p_for,
+            p_against,
+            decide(p_for, p_against),
             "",
         )
     ]

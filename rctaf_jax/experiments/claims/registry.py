@@ -13,7 +13,9 @@ from .generality import same_elsewhere
 from .organiser import curvature_organises
 from .peak import peak_in_range
 from .slopes import PERCENT, POINTS, beta_2_falls_fastest, one_sided
-from .verdict import Finding, Verdict, overall, undecided
+from .verdict import Finding, Unsaid, Verdict, overall, undecided
+
+Find = Callable[[str, Measured], list[Finding] | Unsaid]
 
 
 class Claim(NamedTuple):
@@ -33,7 +35,7 @@ class Claim(NamedTuple):
     text: str
     source: str
     quantity: Quantity
-    find: Callable[[str, Measured], list[Finding]]
+    find: Find
 
 
 class Judged(NamedTuple):
@@ -50,11 +52,11 @@ class Judged(NamedTuple):
         return ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
 
 
-def _peak(sign: int) -> Callable[[str, Measured], list[Finding]]:
+def _peak(sign: int) -> Find:
     return partial(peak_in_range, sign=sign)
 
 
-def _side(side: str, sign: int, unit: str) -> Callable[[str, Measured], list[Finding]]:
+def _side(side: str, sign: int, unit: str) -> Find:
     return partial(one_sided, side=side, sign=sign, unit=unit)
 
 
@@ -157,7 +159,8 @@ def judge(folders: Sequence[Path]) -> list[Finding]:
     }
     findings = [found for claim in CLAIMS for found in judge_claim(claim, measured[claim.quantity])]
     if robust:
-        findings += same_elsewhere(ELSEWHERE.name, [m for m in robust if isinstance(m, Measured)])
+        known = [study for study in robust if isinstance(study, Measured)]
+        findings += _said(ELSEWHERE.name, [same_elsewhere(ELSEWHERE.name, known)])
     return findings
 
 
@@ -168,13 +171,22 @@ def is_standard(study: Study) -> bool:
 
 def judge_claim(claim: Claim, measured: Sequence[Measured | Lack]) -> list[Finding]:
     """One claim put to each study."""
-    findings = []
-    for of in measured:
-        if isinstance(of, Lack):
-            findings.append(undecided(claim.name, of.study, "", of.reason))
-        else:
-            findings += claim.find(claim.name, of)
-    return findings
+    return _said(
+        claim.name,
+        [
+            [undecided(claim.name, of.study, "", of.reason)]
+            if isinstance(of, Lack)
+            else claim.find(claim.name, of)
+            for of in measured
+        ],
+    )
+
+
+def _said(claim: str, answers: Sequence[list[Finding] | Unsaid]) -> list[Finding]:
+    """The findings of studies that a claim is about, or why it is about none."""
+    findings = [found for answer in answers if isinstance(answer, list) for found in answer]
+    unsaid = [answer for answer in answers if isinstance(answer, Unsaid)]
+    return findings or [undecided(claim, "", "", one.reason) for one in unsaid[:1]]
 
 
 def group_findings(findings: Sequence[Finding]) -> list[Judged]:
@@ -183,5 +195,5 @@ def group_findings(findings: Sequence[Finding]) -> list[Judged]:
     for claim in (*CLAIMS, ELSEWHERE):
         own = [finding for finding in findings if finding.claim == claim.name]
         if own:
-            judged.append(Judged(claim, overall([finding.verdict for finding in own]), own))
+            judged.append(Judged(claim, overall(own), own))
     return judged

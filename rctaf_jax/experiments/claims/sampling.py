@@ -1,14 +1,21 @@
 r"""What else the numbers of a sweep could have been: joint draws of every activation's mean.
 
-A draw resamples the test images with replacement, the same for all networks, and then moves each
-activation's mean as another set of seeds would,
+A network's value is modelled as
 
-    mean_a + s Z_a / \sqrt{n_a \chi^2_nu / nu},
+    value = activation + seed + noise,
 
-with s the spread over seeds pooled over activations and nu its degrees of freedom: one activation's
-draws are Student's t about its mean. Without any repeated seed s is the scatter of single networks
-about smooth curves in log curvature, which says about as much, less directly. Hessian norms are
-drawn in their logarithm.
+since a seed sets the initial weights and the order of the data for every activation. The
+activations' values are fitted by least squares, X the design, and drawn as other seeds and other
+test images would move them,
+
+    activation + s (X^T X)^{-1/2} Z / \sqrt{\chi^2_nu / nu} + C^{1/2} Z',
+
+with s the spread of the noise and nu its degrees of freedom: what seeds do to one activation is
+Student's t. C is the covariance of the activations over test images, which all networks share;
+where every activation has every seed, the part of it that s knows already is taken out, else it
+is counted twice and intervals are too wide. Too few repeated seeds, and s is the scatter of single
+networks about smooth curves in log curvature, which says about as much, less directly. Hessian
+norms are drawn in their logarithm, and have no test images.
 """
 
 import math
@@ -18,15 +25,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from .smooth import smoother
+from .smooth import LEAST_POINTS, smoother
 
-NUM_DRAWS = 2000
+NUM_DRAWS = 20_000
 LEAST_FREEDOM = 3.0
 SEEDS, SCATTER = "spread over seeds", "scatter of single networks about a smooth curve"
 
+Values = Sequence[Mapping[int, float]]
+"""For each activation, its networks' values by seed."""
+
 
 class Noise(NamedTuple):
-    """What seeds do to one network's number.
+    """What is left of one network's number without its activation's and its seed's share.
 
     Attributes:
       deviation, freedom: standard deviation and its degrees of freedom.
@@ -38,11 +48,26 @@ class Noise(NamedTuple):
     source: str
 
 
+class Effects(NamedTuple):
+    """Least squares' fit of activations and seeds.
+
+    Attributes:
+      means: of the activations, at the average of the seeds.
+      covariance: of the means, over the noise's variance.
+      squares, freedom: residuals, and their degrees of freedom.
+    """
+
+    means: Float[np.ndarray, " G"]
+    covariance: Float[np.ndarray, "G G"]
+    squares: float
+    freedom: float
+
+
 class Sample(NamedTuple):
     """Means of one quantity and draws of them; a column is an activation.
 
     Attributes:
-      means: as measured.
+      means: as fitted.
       draws: what else they could have been.
       counts: networks behind each mean.
       noise: of a single network.
@@ -54,105 +79,121 @@ class Sample(NamedTuple):
     noise: Noise
 
 
+def fit_effects(values: Values) -> Effects:
+    """Each activation's value, seeds' shares taken out; plain means where all have all seeds.
+
+    Where seeds cannot be told from activations (each has seeds of its own), they stay in the noise.
+    """
+    observed = np.array([value for group in values for value in group.values()])
+    place = np.array([index for index, group in enumerate(values) for _ in group])
+    seed = np.array([seed for group in values for seed in group])
+    activations = (place[:, None] == np.arange(len(values))).astype(float)
+    is_seed = (seed[:, None] == np.unique(seed)).astype(float)
+    design = np.concatenate([activations, is_seed[:, :-1] - is_seed[:, -1:]], axis=1)
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        design = activations
+    fitted, *_ = np.linalg.lstsq(design, observed)
+    covariance = np.linalg.inv(design.T @ design)
+    num = len(values)
+    return Effects(
+        fitted[:num],
+        covariance[:num, :num],
+        float(np.sum((observed - design @ fitted) ** 2)),
+        float(len(observed) - design.shape[1]),
+    )
+
+
 def find_noise(
-    groups: Sequence[Mapping[int, float]],
+    values: Values,
+    effects: Effects,
     curves: Sequence[tuple[Sequence[int], Sequence[float]]],
 ) -> Noise | None:
-    """The spread over seeds, or without repeated seeds the scatter about smooth curves.
-
-    A seed sets the initial weights and the order of the data for every activation, so what it does
-    to all of them alike is fitted and left out: value = activation + seed + noise. Claims compare
-    activations, where it cancels; they are paired over seeds.
+    """The spread over seeds, or with too few of them the scatter about smooth curves.
 
     Args:
-      groups: an activation's values by seed.
-      curves: for each family, its groups' places in `groups` and their curvatures.
+      values: an activation's values by seed.
+      effects: their fit.
+      curves: for each family, its places in `values` and their curvatures, rising.
 
     Returns:
       None if fewer than three degrees of freedom are left to tell it from.
     """
-    if any(len(group) > 1 for group in groups):
-        squares, freedom, source = _about_means(groups)
-    else:
-        squares, freedom, source = _about_curves(groups, curves)
+    squares, freedom, source = effects.squares, effects.freedom, SEEDS
+    if freedom < LEAST_FREEDOM:
+        squares, freedom, source = _about_curves(values, curves)
     if freedom < LEAST_FREEDOM:
         return None
     return Noise(math.sqrt(squares / freedom), freedom, source)
 
 
-def _about_means(groups: Sequence[Mapping[int, float]]) -> tuple[float, float, str]:
-    """Squared residuals of activation + seed, and their degrees of freedom."""
-    values = np.array([value for group in groups for value in group.values()])
-    place = np.array([index for index, group in enumerate(groups) for _ in group])
-    seed = np.array([seed for group in groups for seed in group])
-    design = np.concatenate(
-        [place[:, None] == np.unique(place), seed[:, None] == np.unique(seed)], 1
-    )
-    fitted, _, rank, _ = np.linalg.lstsq(design.astype(float), values)
-    squares = float(np.sum((values - design @ fitted) ** 2))
-    return squares, float(len(values) - rank), SEEDS
-
-
 def _about_curves(
-    groups: Sequence[Mapping[int, float]],
-    curves: Sequence[tuple[Sequence[int], Sequence[float]]],
+    values: Values, curves: Sequence[tuple[Sequence[int], Sequence[float]]]
 ) -> tuple[float, float, str]:
     """Squared residuals of smooth curves through single networks, and their degrees of freedom."""
     squares = freedom = 0.0
     for places, curvatures in curves:
-        values = np.array([next(iter(groups[place].values())) for place in places])
+        single = np.array([next(iter(values[place].values())) for place in places])
+        if len(single) < LEAST_POINTS:
+            continue
         matrix = smoother(np.asarray(curvatures), np.asarray(curvatures))
-        squares += float(np.sum((values - matrix @ values) ** 2))
+        squares += float(np.sum((single - matrix @ single) ** 2))
         # The expectation of those squares over the noise's variance; the trace alone is too large.
         freedom += float(np.sum((np.eye(len(places)) - matrix) ** 2))
     return squares, freedom, SCATTER
 
 
-def draw_accuracies(
+def draw(
     rng: np.random.Generator,
-    outcomes: Sequence[Shaped[np.ndarray, "n N"]],
+    values: Values,
+    effects: Effects,
     noise: Noise,
+    images: Float[np.ndarray, "G G"] | None = None,
     *,
     num_draws: int = NUM_DRAWS,
 ) -> Sample:
-    """Draws of mean accuracies.
+    """Draws of the activations' values.
 
     Args:
       rng: of the draws.
-      outcomes: for each activation, which test images each of its networks has right; the same
-        images in the same order everywhere.
-      noise: over seeds.
+      values: an activation's values by seed.
+      effects: their fit.
+      noise: of a network; s is one unknown for all activations.
+      images: covariance over test images, from `image_covariance`.
       num_draws: B.
     """
-    shares = np.stack([group.mean(axis=0) for group in outcomes])
+    shape = (num_draws, len(values))
+    scale = np.sqrt(noise.freedom / rng.chisquare(noise.freedom, (num_draws, 1)))
+    steps = noise.deviation * scale * (rng.standard_normal(shape) @ _root(effects.covariance).T)
+    if images is not None:
+        steps += rng.standard_normal(shape) @ _root(images).T
+    counts = np.array([len(group) for group in values], float)
+    return Sample(effects.means, effects.means + steps, counts, noise)
+
+
+def image_covariance(
+    outcomes: Sequence[Mapping[int, Shaped[np.ndarray, " N"]]],
+) -> Float[np.ndarray, "G G"]:
+    """Covariance of activations' accuracies over sets of test images like this one.
+
+    Args:
+      outcomes: for each activation, by seed, which test images its network has right; the same
+        images in the same order everywhere.
+    """
+    shares = np.stack([np.mean(list(group.values()), axis=0) for group in outcomes])
     num_images = shares.shape[1]
-    weights = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=num_draws)
-    resampled = weights.astype(np.float32) @ shares.T.astype(np.float32) / num_images
-    counts = np.array([len(group) for group in outcomes], float)
-    return _moved(rng, shares.mean(axis=1), resampled.astype(float), counts, noise)
+    covariance = np.atleast_2d(np.cov(shares)) / num_images
+    seeds = set(outcomes[0])
+    n = len(seeds)
+    if n == 1 or any(set(group) != seeds for group in outcomes):
+        return covariance
+    stacked = np.stack([[group[seed] for seed in seeds] for group in outcomes]).astype(float)
+    centred = stacked - shares[:, None]
+    # An image's luck with single networks, which the spread over seeds has in it.
+    within = np.einsum("gsi,hsi->gh", centred, centred) / (n * (n - 1) * num_images**2)
+    return covariance - within
 
 
-def draw_logarithms(
-    rng: np.random.Generator,
-    groups: Sequence[Sequence[float]],
-    noise: Noise,
-    *,
-    num_draws: int = NUM_DRAWS,
-) -> Sample:
-    """Draws of means of values that have no test images behind them, such as log Hessian norms."""
-    means = np.array([np.mean(group) for group in groups])
-    counts = np.array([len(group) for group in groups], float)
-    return _moved(rng, means, np.tile(means, (num_draws, 1)), counts, noise)
-
-
-def _moved(
-    rng: np.random.Generator,
-    means: Float[np.ndarray, " G"],
-    draws: Float[np.ndarray, "B G"],
-    counts: Float[np.ndarray, " G"],
-    noise: Noise,
-) -> Sample:
-    """Draws as other seeds would move them; the unknown s is one for all activations."""
-    scale = np.sqrt(noise.freedom / rng.chisquare(noise.freedom, (len(draws), 1)))
-    steps = noise.deviation * rng.standard_normal(draws.shape) / np.sqrt(counts) * scale
-    return Sample(means, draws + steps, counts, noise)
+def _root(covariance: Float[np.ndarray, "G G"]) -> Float[np.ndarray, "G G"]:
+    """A matrix R with R R^T the covariance, negative eigenvalues (estimates have some) as 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0.0))

@@ -4,6 +4,7 @@ A slope is least squares' over the activations on one side, per doubling of the 
 percentage points for accuracies, in per cent (of the norm) for Hessian norms.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,12 @@ from jaxtyping import Bool, Float
 
 from ..wording import PAPER_RANGE, family_label
 from .evidence import Curve, Measured
-from .verdict import Finding, by_sign, overall, undecided
+from .peak import UNRESOLVED
+from .verdict import Finding, Unsaid, decide, share, undecided
 
 POINTS, PERCENT = "points per doubling", "% per doubling"
 _LEAST = 2
+_NEEDS = "it needs beta 2 and another, each with two curvatures of 10 or more that both reach"
 
 
 class Slope(NamedTuple):
@@ -57,48 +60,80 @@ def one_sided(claim: str, measured: Measured, side: str, sign: int, unit: str) -
     findings = []
     for curve in measured.curves():
         subject, found = family_label(curve.family), slope(curve, choose(curve))
+        if curve.family in measured.unresolved:
+            findings.append(undecided(claim, measured.study, subject, UNRESOLVED))
+            continue
         if found is None:
             findings.append(undecided(claim, measured.study, subject, _too_few(side)))
             continue
-        low, high = found.interval
-        share = float(np.mean(sign * found.draws > 0))
-        verdict = by_sign(low, high, sign)
+        p_for, p_against = share(sign * found.draws <= 0), share(sign * found.draws >= 0)
+        value, low, high = (_in_unit(end, unit) for end in (found.value, *found.interval))
         findings.append(
             Finding(
-                claim, measured.study, subject, found.value, low, high, unit, share, verdict, ""
+                claim,
+                measured.study,
+                subject,
+                value,
+                low,
+                high,
+                unit,
+                float(np.mean(sign * found.draws > 0)),
+                p_for,
+                p_against,
+                decide(p_for, p_against),
+                "",
             )
         )
     return findings
 
 
-def beta_2_falls_fastest(claim: str, measured: Measured) -> list[Finding]:
-    """The slope above 10 of beta 2, less that of each other beta."""
-    slopes = {curve.beta: slope(curve, above(curve)) for curve in measured.curves()}
-    steepest = slopes.pop(2, None)
-    others = {beta: found for beta, found in slopes.items() if found is not None}
-    if steepest is None or not others:
-        note = "it needs beta 2 and another, each with two curvatures of 10 or more"
-        return [undecided(claim, measured.study, "", note)]
-    values = [steepest.value - found.value for found in others.values()]
-    draws = np.stack([steepest.draws - found.draws for found in others.values()])
+def _in_unit(hundredths: float, unit: str) -> float:
+    """Per cent of a norm, of a change of its logarithm."""
+    return 100 * math.expm1(hundredths / 100) if unit == PERCENT else hundredths
+
+
+def beta_2_falls_fastest(claim: str, measured: Measured) -> list[Finding] | Unsaid:
+    """Beta 2 falls above 10, and faster than each other beta over the curvatures of both."""
+    curves = {curve.beta: curve for curve in measured.curves()}
+    steepest = curves.pop(2, None)
+    own = None if steepest is None else slope(steepest, above(steepest))
+    if steepest is None or own is None:
+        return Unsaid(_NEEDS)
+    pairs = {beta: _slopes_of_both(steepest, curve) for beta, curve in curves.items()}
+    known = {beta: pair for beta, pair in pairs.items() if pair is not None}
+    if not known:
+        return Unsaid(_NEEDS)
+    values = [two.value - other.value for two, other in known.values()]
+    draws = np.stack([two.draws - other.draws for two, other in known.values()])
     nearest = int(np.argmax(values))
-    lows, highs = np.quantile(draws, [0.025, 0.975], axis=1)
-    verdict = overall([by_sign(low, high, -1) for low, high in zip(lows, highs, strict=True)])
-    rival = list(others)[nearest]
+    low, high = np.quantile(draws[nearest], [0.025, 0.975])
+    p_for = max(share(own.draws >= 0), *(share(row >= 0) for row in draws))
+    against = [share(own.draws <= 0), *(share(row <= 0) for row in draws)]
+    p_against = min(1.0, len(against) * min(against))
     return [
         Finding(
             claim,
             measured.study,
-            f"β = 2 less β = {rival}",
+            f"β = 2 less β = {list(known)[nearest]}",
             values[nearest],
-            float(lows[nearest]),
-            float(highs[nearest]),
+            float(low),
+            float(high),
             POINTS,
-            float(np.mean((draws < 0).all(axis=0))),
-            verdict,
-            "" if len(others) == 1 else f"the nearest of {len(others)} others",
+            float(np.mean((draws < 0).all(axis=0) & (own.draws < 0))),
+            p_for,
+            p_against,
+            decide(p_for, p_against),
+            f"beta 2 itself: {own.value:.3g} {POINTS}"
+            + ("" if len(known) == 1 else f"; the nearest of {len(known)} others"),
         )
     ]
+
+
+def _slopes_of_both(one: Curve, other: Curve) -> tuple[Slope, Slope] | None:
+    """Slopes above 10 over the range that both curves have."""
+    most = min(one.curvatures[-1], other.curvatures[-1]) * (1 + 1e-6)
+    found = [slope(curve, above(curve) & (curve.curvatures <= most)) for curve in (one, other)]
+    return None if found[0] is None or found[1] is None else (found[0], found[1])
 
 
 def _too_few(side: str) -> str:

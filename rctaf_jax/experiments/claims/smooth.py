@@ -7,6 +7,7 @@ the values, and the same matrix fits every draw. Unlike a parabola, it does not 
 near the middle of a curve that rises and then stays level.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,13 @@ def smoother(
     curvatures: Float[np.ndarray, " n"], places: Float[np.ndarray, " m"]
 ) -> Float[np.ndarray, "m n"]:
     """The matrix that maps values at `curvatures` (rising) to the smooth curve at `places`."""
+    return _smoother(tuple(map(float, curvatures)), tuple(map(float, places)))
+
+
+@functools.lru_cache(maxsize=64)
+def _smoother(at_curvatures: tuple[float, ...], at_places: tuple[float, ...]) -> np.ndarray:
+    """The same; kept, since the curves of a study have the same curvatures."""
+    curvatures, places = np.array(at_curvatures), np.array(at_places)
     x = np.log(curvatures)
     x = (x - x[0]) / (x[-1] - x[0])
     at = (np.log(places) - np.log(curvatures[0])) / np.log(curvatures[-1] / curvatures[0])

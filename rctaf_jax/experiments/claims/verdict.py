@@ -1,6 +1,15 @@
-"""What a test of a claim says, and when it may say so."""
+"""What a test of a claim says, and when it may say so.
 
+Each finding has two p values: how easily chance alone would speak as much for the claim as the
+numbers do, and as much against it. Either verdict takes at most 2.5%, which is where a 95% interval
+leaves 0 on one side; all else is not enough data.
+"""
+
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
 
 from ..wording import number
 
@@ -9,7 +18,7 @@ SUPPORTED: Verdict = "supported"
 REFUTED: Verdict = "not supported"
 UNDECIDED: Verdict = "not enough data"
 
-LEVEL = 0.05
+LEVEL = 0.025
 
 
 class Finding(NamedTuple):
@@ -22,6 +31,8 @@ class Finding(NamedTuple):
       value, low, high: the estimate and its 95% interval, None if there is none.
       unit: of these three.
       probability: that the claim holds for these networks, None where no such number is defined.
+      p_for, p_against: how often chance alone would speak so clearly for the claim if it were
+        false, and against it if it were true, this finding alone; None where nothing was tested.
       verdict: what can be said.
       note: why no more can be said, or what to mind.
     """
@@ -34,6 +45,8 @@ class Finding(NamedTuple):
     high: float | None
     unit: str
     probability: float | None
+    p_for: float | None
+    p_against: float | None
     verdict: Verdict
     note: str
 
@@ -42,42 +55,47 @@ class Finding(NamedTuple):
         """Value, interval and unit in words."""
         if self.value is None or self.low is None or self.high is None:
             return number(None)
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] {self.unit}"
+        # Rounded first, or a difference that is 0 would show what rounding left of it.
+        value, low, high = (round(x, 9) + 0.0 for x in (self.value, self.low, self.high))
+        return f"{value:.3g} [{low:.3g}, {high:.3g}] {self.unit}"
+
+
+class Unsaid(NamedTuple):
+    """A study that a claim is not about, and why; it speaks neither for nor against it."""
+
+    reason: str
 
 
 def undecided(claim: str, study: str, subject: str, note: str) -> Finding:
     """A finding without numbers: the data do not allow any."""
-    return Finding(claim, study, subject, None, None, None, "", None, UNDECIDED, note)
+    return Finding(claim, study, subject, None, None, None, "", None, None, None, UNDECIDED, note)
 
 
-def by_probability(probability: float) -> Verdict:
-    """Supported from 95% on, not supported up to 5%.
+def share(draws: Bool[np.ndarray, " B"]) -> float:
+    """A p value: the share of draws on the other side; never 0, since there are only so many."""
+    return float((1 + np.sum(draws)) / (1 + len(draws)))
 
-    >>> by_probability(0.99), by_probability(0.5), by_probability(0.01)
-    ('supported', 'not enough data', 'not supported')
+
+def decide(p_for: float | None, p_against: float | None) -> Verdict:
+    """The verdict of two p values; None never decides.
+
+    >>> decide(0.01, 0.99), decide(0.3, 0.7), decide(0.99, 0.01), decide(None, None)
+    ('supported', 'not enough data', 'not supported', 'not enough data')
     """
-    if probability >= 1 - LEVEL:
+    if p_for is not None and p_for <= LEVEL:
         return SUPPORTED
-    return REFUTED if probability <= LEVEL else UNDECIDED
+    return REFUTED if p_against is not None and p_against <= LEVEL else UNDECIDED
 
 
-def by_sign(low: float, high: float, sign: int) -> Verdict:
-    """Whether a 95% interval lies wholly on the claimed side of 0, or wholly on the other.
+def overall(findings: Sequence[Finding]) -> Verdict:
+    """Of a claim about all of several things.
 
-    >>> by_sign(1.0, 2.0, +1), by_sign(-1.0, 2.0, +1), by_sign(1.0, 2.0, -1)
-    ('supported', 'not enough data', 'not supported')
+    Supported if each is: that all should err is rarer than that one does. Not supported if one is
+    not with certainty enough to stand out among so many (Bonferroni), since one of many errs
+    easily.
     """
-    if low > 0 or high < 0:
-        return SUPPORTED if (low > 0) == (sign > 0) else REFUTED
-    return UNDECIDED
-
-
-def overall(verdicts: list[Verdict]) -> Verdict:
-    """Of a claim about all of several things: supported if each is, refuted if one is.
-
-    >>> overall(["supported", "not enough data"]), overall(["supported", "not supported"])
-    ('not enough data', 'not supported')
-    """
-    if REFUTED in verdicts:
+    against = [finding.p_against for finding in findings if finding.p_against is not None]
+    if against and min(against) * len(against) <= LEVEL:
         return REFUTED
-    return SUPPORTED if verdicts and set(verdicts) == {SUPPORTED} else UNDECIDED
+    is_supported = bool(findings) and all(found.verdict == SUPPORTED for found in findings)
+    return SUPPORTED if is_supported else UNDECIDED

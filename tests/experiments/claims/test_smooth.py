@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from rctaf_jax.experiments.claims.smooth import effective_size, find_peaks, smoother
-from rctaf_jax.experiments.claims.verdict import UNDECIDED, by_probability
 
 GRID = np.array([0.5, 1.0, 2.0, 4.0, 7.0, 10.0, 20.0, 50.0])
 
@@ -49,7 +48,7 @@ def test_a_curve_that_rises_and_stays_level_has_no_certain_peak():
     rng = np.random.default_rng(1)
     means = np.minimum(np.log(GRID / 2), 0)
     draws = means + 0.05 * rng.normal(size=(500, len(GRID)))
-    assert by_probability(find_peaks(GRID, means, draws).probability(4, 10)) == UNDECIDED
+    assert 0.05 < find_peaks(GRID, means, draws).probability(4, 10) < 0.95
     parabolas = np.polyfit(np.log(GRID), draws.T, 2)
     middles = np.exp(-parabolas[1] / (2 * parabolas[0]))
     assert np.mean((middles > 4) & (middles < 20)) > 0.95
