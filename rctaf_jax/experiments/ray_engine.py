@@ -5,7 +5,6 @@ back as bytes, which this process writes into the results folder. Ray's own retr
 tasks again; here a lost task is followed by one for those of its members that did not arrive.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from .expand import Entry, by_family, groups_of
 from .progress import SweepProgress
 from .ray_cluster import connected, import_ray
 from .ray_task import Files, Order, Wanted, train_here
-from .sweep import Sweep, is_done
+from .sweep import Sweep, clear_unfinished, is_done
 
 MAX_ATTEMPTS = 5
 """A group that lost its worker so often ends the sweep: it may be what brings workers down."""
@@ -59,7 +58,7 @@ def run_members_with_ray(
     if missing:
         with connected(address), watch_for_termination() as should_stop:
             finish(sweep, missing, progress, should_stop)
-    shutil.rmtree(sweep.folder / "unfinished", ignore_errors=True)
+    clear_unfinished(sweep.folder)
 
 
 def finish(

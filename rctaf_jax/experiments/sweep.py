@@ -1,11 +1,13 @@
 """The sweep: train a network for each beta x curvature x seed, measure it, write it down.
 
-A member is done when its `row.json` is there; started again, a sweep does what is missing. A
-trained member that was not measured is only measured; a long training goes on from its group's
-last checkpoint.
+A member is done when its `row.json` can be read and its outcomes are there; started again, a sweep
+does what is missing. Training goes on from the last checkpoint of the same group: the same members
+on as many devices.
 """
 
 import dataclasses
+import hashlib
+import json
 import math
 import shutil
 import time
@@ -20,7 +22,8 @@ import numpy as np
 from rctaf_jax.activations import Activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.data import Dataset, Split
-from rctaf_jax.files import write_arrays, write_json
+from rctaf_jax.errors import InputError, Preempted
+from rctaf_jax.files import read_json, write_arrays, write_json
 
 from ..training.checkpoint import Checkpoints
 from ..training.members import Member, Trained, map_members, members_per_device, train_members
@@ -42,6 +45,7 @@ from .measure import (
     make_evaluate,
 )
 from .progress import SweepProgress
+from .results import read_row
 from .run_folder import RunConfig, claim_folder, load_data
 
 
@@ -114,7 +118,7 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
     """Train and measure those of `entries` that the sweep's folder lacks.
 
     Raises:
-      Preempted: on SIGTERM, after a checkpoint.
+      Preempted: on SIGTERM, after a checkpoint or after a member that was being measured.
     """
     missing = [entry for entry in entries if not is_done(sweep.folder, entry)]
     progress.start(len(entries), len(entries) - len(missing))
@@ -123,7 +127,9 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
             if not all(is_done(sweep.folder, entry) for entry in family):
                 for row in finish_family(sweep, family, progress, should_stop):
                     progress.member(row)
-    shutil.rmtree(sweep.folder / "unfinished", ignore_errors=True)
+                    if should_stop():
+                        raise Preempted()
+    clear_unfinished(sweep.folder)
 
 
 def run_sweep(
@@ -138,14 +144,24 @@ def run_sweep(
 
     Raises:
       InputError: if the folder belongs to another configuration.
-      Preempted: on SIGTERM, after a checkpoint.
+      Preempted: on SIGTERM, after a checkpoint or a finished member.
     """
     engine(open_sweep(config, dataset, folder, command), expand(config), progress)
 
 
 def is_done(folder: Path, entry: Entry) -> bool:
-    """Whether a member was measured."""
-    return (folder / "members" / entry.id / "row.json").exists()
+    """Whether a member needs no more work."""
+    return is_measured(folder, entry.id)
+
+
+def is_measured(folder: Path, name: str) -> bool:
+    """Whether the member `name` diverged, or was measured and its outcomes are there."""
+    member = folder / "members" / name
+    try:
+        row = read_row(member / "row.json")
+    except InputError:
+        return False
+    return not row.is_done or (member / "outcomes.npz").exists()
 
 
 def finish_family(
@@ -173,8 +189,40 @@ def finish_family(
 
 
 def group_folder(sweep: Sweep, group: list[Entry]) -> Path:
-    """Where a group under way keeps its checkpoints."""
-    return sweep.folder / "unfinished" / group[0].id
+    """Where a group under way keeps its checkpoints, which fit no other group or devices."""
+    stated = json.dumps(describe_group(sweep, group))
+    digest = hashlib.sha256(stated.encode()).hexdigest()[:12]
+    return sweep.folder / "unfinished" / f"{group[0].id}-{digest}"
+
+
+def describe_group(sweep: Sweep, group: list[Entry]) -> dict[str, Any]:
+    """What a group's checkpoints hold: which members, in order, in how many places."""
+    return {
+        "members": [entry.id for entry in group],
+        "devices": len(sweep.devices),
+        "per_device": sweep.per_device,
+    }
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove everything below `unfinished/` but groups with a member that is still to be done."""
+    unfinished = folder / "unfinished"
+    if not unfinished.is_dir():
+        return
+    for place in list(unfinished.iterdir()):
+        if not is_awaited(folder, place):
+            shutil.rmtree(place, ignore_errors=True)
+    if not any(unfinished.iterdir()):
+        unfinished.rmdir()
+
+
+def is_awaited(folder: Path, place: Path) -> bool:
+    """Whether `place` is a group's, and some member of it is still to be done."""
+    try:
+        members = read_json(place / "members.json")["members"]
+    except (InputError, KeyError):
+        return False
+    return not all(is_measured(folder, name) for name in members)
 
 
 def compile_measurements(sweep: Sweep, programs: Programs, entry: Entry) -> None:
@@ -224,7 +272,10 @@ def train_group(
         progress.step(step, trainer.num_steps, loss, int(count) * batch_images)
 
     progress.group([entry.id for entry in group], trainer.num_steps)
-    with Checkpoints(group_folder(sweep, group)) as checkpoints:
+    place = group_folder(sweep, group)
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / "members.json", describe_group(sweep, group))
+    with Checkpoints(place / "checkpoints") as checkpoints:
         trained = train_members(
             trainer,
             programs.advance,
