@@ -124,7 +124,7 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
     progress.start(len(entries), len(entries) - len(missing))
     with watch_for_termination() as should_stop:
         for family in by_family(entries):
-            if not all(is_done(sweep.folder, entry) for entry in family):
+            if missing_groups(sweep, family):
                 for row in finish_family(sweep, family, progress, should_stop):
                     progress.member(row)
                     if should_stop():
@@ -173,19 +173,22 @@ def finish_family(
       Preempted: if `should_stop` said so, after a checkpoint.
     """
     programs = programs_of(sweep, family[0].activation)
-    size = len(sweep.devices) * sweep.per_device
     # Compiling the measurements takes as long as the training program: both at once.
     with ThreadPoolExecutor(max_workers=1) as compiler:
         compiled = compiler.submit(compile_measurements, sweep, programs, family[0])
-        for group in groups_of(family, size):
-            if all(is_done(sweep.folder, entry) for entry in group):
-                continue
+        for group in missing_groups(sweep, family):
             trained_group = train_group(sweep, programs, group, progress, should_stop)
             compiled.result()
             for entry, trained, seconds in trained_group:
                 if not is_done(sweep.folder, entry):
                     yield measure(sweep, programs, entry, trained, seconds, progress)
             shutil.rmtree(group_folder(sweep, group), ignore_errors=True)
+
+
+def missing_groups(sweep: Sweep, family: Sequence[Entry]) -> list[list[Entry]]:
+    """Members of one family as they train at once, without groups that are done."""
+    groups = groups_of(family, len(sweep.devices) * sweep.per_device)
+    return [group for group in groups if not all(is_done(sweep.folder, one) for one in group)]
 
 
 def group_folder(sweep: Sweep, group: list[Entry]) -> Path:

@@ -21,6 +21,7 @@ from .overhead import (
     REFERENCE,
     StepSize,
     measure_memory,
+    measure_step,
     measure_time,
     over_reference,
     paper_ratio,
@@ -41,8 +42,13 @@ def estimate(scale: Scale, folder: Path) -> float:
         result["memory"][REFERENCE] = measure_memory(REFERENCE, scale.memory_step)
         result["seconds_per_compilation"] = time.monotonic() - started
         write_json(folder / FILE, result)
-    each = result["seconds_per_compilation"]
-    return float(each * (2 * len(PAPER) - len(result["memory"])))
+    if "seconds_per_step" not in result:
+        result["seconds_per_step"] = measure_step(REFERENCE, scale.step)
+        write_json(folder / FILE, result)
+    compilations = 2 * len(PAPER) - len(PAPER.keys() & result["memory"].keys())
+    steps = ROUNDS * len(PAPER)
+    seconds: float = compilations * result["seconds_per_compilation"]
+    return seconds + steps * result["seconds_per_step"]
 
 
 def run(scale: Scale, folder: Path, console: Console) -> None:

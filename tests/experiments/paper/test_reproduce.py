@@ -17,6 +17,7 @@ from rctaf_jax.experiments.claims import judge
 from rctaf_jax.experiments.paper import folder as folders
 from rctaf_jax.experiments.paper import reproduce as module
 from rctaf_jax.experiments.paper import table_2
+from rctaf_jax.experiments.paper.experiment import Own
 from rctaf_jax.experiments.paper.folder import study_folders
 from rctaf_jax.experiments.paper.overhead import StepSize
 from rctaf_jax.experiments.paper.page import write_page
@@ -231,6 +232,56 @@ def test_table_2(tmp_path, monkeypatch):
     )
     with pytest.raises(InputError, match=r"is of step .* choose another --output"):
         table_2.load(other, folder / "table-2")
+
+
+def test_table_2s_estimate_counts_what_is_left(tmp_path, monkeypatch):
+    """Three activations, two rounds; ReLU's memory is measured by the trial."""
+    trials = []
+
+    def measure_memory(activation, size):
+        trials.append(("memory", activation))
+        return {"temporary_bytes": 1, "argument_bytes": 1}
+
+    def measure_step(activation, size):
+        trials.append(("step", activation))
+        return 0.25
+
+    monkeypatch.setattr(table_2, "measure_memory", measure_memory)
+    monkeypatch.setattr(table_2, "measure_step", measure_step)
+    table_2.estimate(TINY, tmp_path)
+    table_2.estimate(TINY, tmp_path)
+    assert trials == [("memory", "relu"), ("step", "relu")]
+    kept = json.loads((tmp_path / "overhead.json").read_text())
+    assert kept["seconds_per_step"] == 0.25
+    (tmp_path / "overhead.json").write_text(json.dumps(kept | {"seconds_per_compilation": 10.0}))
+    assert table_2.estimate(TINY, tmp_path) == (2 + 3) * 10.0 + 2 * 3 * 0.25
+    table_2.remember_memory(TINY, tmp_path, "gelu")
+    assert table_2.estimate(TINY, tmp_path) == (1 + 3) * 10.0 + 2 * 3 * 0.25
+
+
+def test_own_measurements_are_tried_before_studies_and_shown_after(tmp_path, monkeypatch):
+    tried = []
+
+    def own(scale, folder):
+        tried.append(folder.name)
+        return 1.0
+
+    def study(sweep, entries):
+        tried.append(sweep.folder.name)
+        return 1.0
+
+    monkeypatch.setattr(module, "estimate", study)
+    measuring = EXPERIMENTS["table-2"]._replace(own=Own(own, table_2.run))
+    plan = module.make_plan(
+        [EXPERIMENTS["table-1"], measuring],
+        TINY,
+        tmp_path,
+        COMMAND,
+        Console(file=io.StringIO()),
+        is_tried=True,
+    )
+    assert tried[0] == "table-2"
+    assert [line.name for line in plan.lines] == [*tried[1:], "table-2"]
 
 
 def test_studies_that_a_scale_lacks_are_left_out(tmp_path):
