@@ -1,5 +1,6 @@
 """The command as a user gives it: exit codes, one sentence on stderr, and what is left behind."""
 
+import errno
 import json
 import os
 import shutil
@@ -185,6 +186,33 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys, words, message):
     assert message in refusal(capsys, *words)
+
+
+@pytest.mark.parametrize("words", [["sweep", "--curvatures", "7"], ["activations", "mish"]])
+def test_a_place_that_cannot_be_written_is_one_sentence_and_exit_code_2(tmp_path, capsys, words):
+    (tmp_path / "file").touch()
+    sentence = refusal(capsys, *words, "--output", tmp_path / "file" / "folder")
+    assert str(tmp_path / "file") in sentence
+    assert "Not a directory; choose a place that can be written" in sentence
+
+
+def test_a_full_disk_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    sentence = refusal(capsys, "reproduce", "figure-1", "--output", tmp_path / "out")
+    assert sentence.startswith("rctaf: No space left on device; choose a place")
+
+
+@pytest.mark.parametrize("words", [["data", "digits"], ["train", "--help"]])
+def test_it_ends_quietly_when_nobody_reads(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "rctaf_jax", *words]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(

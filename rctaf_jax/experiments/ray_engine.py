@@ -5,6 +5,7 @@ back as bytes, which this process writes into the results folder. Ray's own retr
 tasks again; here a lost task is followed by one for those of its members that did not arrive.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,11 +147,27 @@ def reason_to_end(error: Any, left: list[Entry], attempt: int) -> Exception | No
     """What the sweep ends with after a task's error; None if the task is worth another attempt."""
     if isinstance(error, import_ray().exceptions.RayTaskError):
         # An error's text has the node's traceback in it, its cause's is the sentence alone.
-        return InputError(str(error.cause)) if isinstance(error.cause, InputError) else error
+        if isinstance(error.cause, InputError):
+            return InputError(str(error.cause))
+        lack = what_lacks(error)
+        return error if lack is None else InputError(lack)
     if attempt < MAX_ATTEMPTS:
         return None
     return InputError(
         f"{', '.join(entry.id for entry in left)} lost the worker {attempt} times, at last by "
         f"{type(error).__name__}: see whether the nodes have memory enough; the same command goes "
         "on from there."
+    )
+
+
+def what_lacks(error: Any) -> str | None:
+    """Which package a task's node lacks; None if its error is another."""
+    # Where Ray could not even load the task, the error's text alone tells of it.
+    found = re.search(r"No module named '[^']+'", str(error))
+    if not isinstance(error.cause, ImportError) and found is None:
+        return None
+    words = found.group() if found else error.cause
+    return (
+        f"a node of the Ray cluster lacks something that this machine has ({words}): install the "
+        "same packages on all nodes."
     )

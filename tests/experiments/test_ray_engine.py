@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import jax
@@ -30,6 +31,8 @@ from rctaf_jax.experiments.engines import run_with
 from rctaf_jax.experiments.environment import package_versions
 from rctaf_jax.experiments.expand import Entry, expand
 from rctaf_jax.experiments.progress import SweepProgress
+from rctaf_jax.experiments.ray_cluster import connected
+from rctaf_jax.experiments.ray_engine import reason_to_end
 from rctaf_jax.experiments.ray_task import check_versions, train_here
 from rctaf_jax.experiments.run_folder import open_run
 from rctaf_jax.experiments.sweep import resolve_sweep, run_members, run_sweep
@@ -232,3 +235,38 @@ def test_a_node_of_another_version_is_refused():
     check_versions(package_versions())
     with pytest.raises(InputError, match=r"has jax .*, this machine has 0\.0\.1: install the same"):
         check_versions(package_versions() | {"jax": "0.0.1"})
+
+
+def test_a_cluster_that_wants_a_token_is_refused(monkeypatch):
+    def refuse(**options):
+        raise ray.exceptions.AuthenticationError("no token")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with (
+        pytest.raises(
+            InputError, match=r"joined at local \(no token.*authentication token as here"
+        ),
+        connected(None),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("cause", "lack"),
+    [
+        (ModuleNotFoundError("No module named 'flax'", name="flax"), "No module named 'flax'"),
+        (PackageNotFoundError("optax"), "No package metadata was found for optax"),
+        (RuntimeError("No module named 'rctaf_jax', says the worker"), "No module named 'rctaf_"),
+        (RuntimeError("the images are upside down"), None),
+    ],
+)
+def test_a_node_that_lacks_a_package_is_named(cause, lack):
+    error = ray.exceptions.RayTaskError("train_here", f"Traceback: {cause}", cause)
+    end = reason_to_end(error, RELU, attempt=1)
+    if lack is None:
+        assert end is error
+    else:
+        assert isinstance(end, InputError)
+        assert f"({lack}" in str(end)
+        assert str(end).endswith("install the same packages on all nodes.")
