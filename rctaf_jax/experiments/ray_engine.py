@@ -103,8 +103,8 @@ def arrivals(
     """Ids and files of members, as they finish anywhere; the caller writes each into `folder`.
 
     Raises:
-      InputError: if a task raised one or a group lost its worker too often, once all that waits
-        has been yielded. Any other error of a task keeps its traceback.
+      InputError: if a task raised one, a node lacks a package, or a group lost its worker too
+        often, once all that waits has been yielded. Any other error of a task keeps its traceback.
       Preempted: if `should_stop` said so, likewise.
     """
     ray = import_ray()

@@ -239,6 +239,11 @@ def test_the_folder_of_another_configuration_is_refused(folder, change):
         sweep(dataclasses.replace(SMALL, **change), folder)
 
 
+def test_the_same_images_at_another_place_are_the_same(folder):
+    moved = dataclasses.replace(SMALL, data=dataclasses.replace(SMALL.data, data_dir="/elsewhere"))
+    assert "6 of 6 members are done already" in sweep(moved, folder)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("important")
     with pytest.raises(InputError, match="is in the way and no results folder"):

@@ -77,12 +77,12 @@ def load(scale: Scale, folder: Path) -> dict[str, Any]:
     """What was measured so far.
 
     Raises:
-      InputError: if it was measured of other steps.
+      InputError: if it was measured of other steps, on another device, or by other versions.
     """
+    environment = describe_environment("rctaf reproduce table-2 --scale " + scale.name)
     sizes = {"step": scale.step._asdict(), "memory_step": scale.memory_step._asdict()}
     if not (folder / FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        environment = describe_environment("rctaf reproduce table-2 --scale " + scale.name)
         return {"environment": environment, **sizes, "rounds": ROUNDS, "memory": {}}
     result: dict[str, Any] = read_json(folder / FILE)
     for name, size in sizes.items():
@@ -91,7 +91,23 @@ def load(scale: Scale, folder: Path) -> dict[str, Any]:
                 f"{folder / FILE} is of {name} {result.get(name)}, this scale of {size}: choose "
                 "another --output."
             )
+    check_environment(folder / FILE, result.get("environment", {}), environment)
     return result
+
+
+def check_environment(path: Path, found: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse to compare memory and times of two machines or of two versions.
+
+    Raises:
+      InputError: naming the first difference.
+    """
+    there, now = ({"device": one.get("device"), **one.get("versions", {})} for one in (found, here))
+    for name, value in now.items():
+        if there.get(name) != value:
+            raise InputError(
+                f"{path} was measured with {name} {there.get(name)}, here it would be with "
+                f"{value}: choose another --output."
+            )
 
 
 def remember_memory(scale: Scale, folder: Path, activation: str) -> None:

@@ -111,6 +111,7 @@ def test_figures_and_page(done):
         assert f'id="{name}"' in page
         assert EXPERIMENTS[name].paper.split(" (")[0][:40] in page.replace("&#39;", "'")
     assert "not enough data" in page
+    assert "If --output, --data-dir or --engine were given, they belong to it too." in page
     assert "training images per second" in page
     for word in ("<script", "<link", "<img"):
         assert word not in page
@@ -257,6 +258,24 @@ def test_table_2s_estimate_counts_what_is_left(tmp_path, monkeypatch):
     assert table_2.estimate(TINY, tmp_path) == (2 + 3) * 10.0 + 2 * 3 * 0.25
     table_2.remember_memory(TINY, tmp_path, "gelu")
     assert table_2.estimate(TINY, tmp_path) == (1 + 3) * 10.0 + 2 * 3 * 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"device": "TPU v9 x 8"}, "was measured with device TPU v9 x 8, here it would be with "),
+        ({"versions": {"python": "2.7"}}, "was measured with python 2.7, here it would be with 3"),
+    ],
+)
+def test_table_2_is_of_one_machine(tmp_path, monkeypatch, change, sentence):
+    monkeypatch.setattr(table_2, "measure_memory", lambda *_: {"temporary_bytes": 1})
+    table_2.remember_memory(TINY, tmp_path, "relu")
+    table_2.remember_memory(TINY, tmp_path, "gelu")
+    result = json.loads((tmp_path / "overhead.json").read_text())
+    result["environment"] |= change
+    (tmp_path / "overhead.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match=rf"{sentence}.*: choose another --output\.$"):
+        table_2.estimate(TINY, tmp_path)
 
 
 def test_own_measurements_are_tried_before_studies_and_shown_after(tmp_path, monkeypatch):
