@@ -82,8 +82,7 @@ def finish(
 def make_submit(sweep: Sweep, has_gpus: bool) -> Submit:
     """`submit(group)` queues a task that takes one device of the cluster."""
     ray = import_ray()
-    command = read_json(sweep.folder / "environment.json")["command"]
-    order = ray.put(Order(sweep.config, sweep.dataset, command, package_versions()))
+    order = ray.put(Order(sweep.config, sweep.dataset, sweep.command, package_versions()))
     device = {"num_gpus": 1} if has_gpus else {"num_cpus": 1}
     task = ray.remote(max_retries=0, **device)(train_here)
 

@@ -32,6 +32,7 @@ from ..training.recipe import resolve
 from ..training.state import TrainState
 from ..training.step import Metrics
 from ..training.trainer import Trainer, device_data, make_trainer
+from .environment import describe_environment
 from .expand import Entry, by_family, expand, groups_of
 from .measure import (
     EstimateHessian,
@@ -59,9 +60,19 @@ class Programs(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep under way; `programs` holds those of each family that was needed so far."""
+    """A sweep under way.
+
+    Attributes:
+      folder: of its results.
+      command: which each member's environment.json tells.
+      config, dataset: resolved.
+      data: the training split, on the devices.
+      devices, per_device: where members train, and how many share a device.
+      programs: those of each family that was needed so far.
+    """
 
     folder: Path
+    command: str
     config: SweepConfig
     dataset: Dataset
     data: Any
@@ -105,6 +116,7 @@ def open_sweep(config: SweepConfig, dataset: Dataset, folder: Path, command: str
     claim_folder(folder, config, dataset, command)
     return Sweep(
         folder,
+        command,
         config,
         dataset,
         device_data(dataset),
@@ -305,6 +317,7 @@ def measure(
     """Measure a member and write it down: the row last, since it says that the member is done."""
     folder = sweep.folder / "members" / entry.id
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "environment.json", describe_environment(sweep.command))
     row = describe(entry, programs.trainer)
     seconds = {"train": train_seconds, "evaluate": 0.0, "hessian": 0.0}
     if trained.first_bad_step is not None:

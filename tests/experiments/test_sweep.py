@@ -116,9 +116,11 @@ def test_members_differ_by_seed_and_curvature(folder):
 
 
 def test_the_folder_says_where_it_comes_from(folder):
-    environment = json.loads((folder / "environment.json").read_text())
-    assert environment["command"] == COMMAND
-    assert environment["versions"]["jax"] == jax.__version__
+    for place in (folder, folder / "members" / "relu-seed0"):
+        environment = json.loads((place / "environment.json").read_text())
+        assert environment["command"] == COMMAND
+        assert environment["device"] == "cpu x 4"
+        assert environment["versions"]["jax"] == jax.__version__
     data = json.loads((folder / "data.json").read_text())
     assert (data["num_train"], data["num_test"]) == (64, 40)
     config = json.loads((folder / "config.json").read_text())
@@ -133,6 +135,7 @@ def test_the_report_is_complete(folder):
     report = write_report(folder).read_text()
     assert "6 of 6 members" in report
     assert COMMAND in report
+    assert "Where networks were trained" not in report
 
 
 def test_started_again_it_does_nothing(folder):

@@ -11,7 +11,7 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import read_json, write_json
 
-from ..environment import describe_environment
+from ..environment import describe_environment, device_and_versions
 from ..progress import make_bars
 from ..wording import family_label
 from .dots import Dot, dots_figure
@@ -101,8 +101,8 @@ def check_environment(path: Path, found: Mapping[str, Any], here: Mapping[str, A
     Raises:
       InputError: naming the first difference.
     """
-    there, now = ({"device": one.get("device"), **one.get("versions", {})} for one in (found, here))
-    for name, value in now.items():
+    there = device_and_versions(found)
+    for name, value in device_and_versions(here).items():
         if there.get(name) != value:
             raise InputError(
                 f"{path} was measured with {name} {there.get(name)}, here it would be with "

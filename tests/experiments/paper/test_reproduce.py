@@ -184,6 +184,17 @@ def test_a_figure_of_a_part(done, tmp_path):
     assert "not trained yet: rct-af-beta1-alpha14-seed0" in page
 
 
+def test_networks_trained_elsewhere_are_told_of(done, tmp_path):
+    copy = tmp_path / "results"
+    shutil.copytree(done[0], copy)
+    place = copy / "studies" / "trades" / "members" / "rct-af-beta1-alpha14-seed0"
+    environment = json.loads((place / "environment.json").read_text())
+    assert environment["command"] == COMMAND
+    (place / "environment.json").write_text(json.dumps(environment | {"device": "gpu x 8"}))
+    page = write_page(copy).read_text()
+    assert page.count("device cpu x 4 (5 networks), gpu x 8 (1 network).") == 1
+
+
 def test_more_than_an_hour_is_asked_about(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ASK_AFTER", 0.0)
     with pytest.raises(InputError, match="nothing was started"):
