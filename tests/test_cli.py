@@ -119,6 +119,21 @@ def test_activations_draws_and_lists(tmp_path, capsys):
     assert "0.362" in output
 
 
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, capsys, monkeypatch):
+    words = ["activations", "mish", "--output", str(tmp_path)]
+    assert main(words) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 4
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    capsys.readouterr()
+    assert "No space left on device" in refusal(capsys, "activations", "gelu", *words[2:])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_reproduce_draws_and_its_report_is_written_again(tmp_path, capsys):
     folder = tmp_path / "figures"
     assert main(["reproduce", "figure-2", "--output", str(folder)]) == 0

@@ -24,6 +24,7 @@ from rctaf_jax.experiments.paper.page import write_page
 from rctaf_jax.experiments.paper.registry import EXPERIMENTS, experiments_named, lacks
 from rctaf_jax.experiments.paper.reproduce import reproduce
 from rctaf_jax.experiments.paper.scales import SCALES, Scale, scale_named, study
+from rctaf_jax.experiments.sweep import resolve_settings
 
 BASE = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
@@ -363,7 +364,11 @@ def test_the_papers_figure_3_has_alphas_from_1_to_50():
     assert len(table & {entry.id for entry in part.entries}) == 3
 
 
-def test_scales_are_resolved_without_grids():
+def test_scales_have_no_grids_and_those_of_digits_can_run():
+    for config in SCALES["digits"].studies.values():
+        resolved, _ = resolve_settings(config)
+        assert resolved.train.epochs == 10
+        assert resolved.train.learning_rate == 0.1
     for scale in SCALES.values():
         for config in scale.studies.values():
             assert (config.betas, config.curvatures, config.baselines, config.seeds) == ((),) * 4
