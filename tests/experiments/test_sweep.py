@@ -21,6 +21,7 @@ from rctaf_jax.experiments.expand import Entry, by_family, expand, groups_of
 from rctaf_jax.experiments.progress import SweepProgress
 from rctaf_jax.experiments.report import write_report
 from rctaf_jax.experiments.results import load_results
+from rctaf_jax.experiments.run_folder import open_run
 from rctaf_jax.experiments.sweep import open_sweep, resolve_sweep, run_members, run_sweep
 
 SMALL = SweepConfig(
@@ -223,8 +224,12 @@ def test_a_damaged_member_is_trained_again(folder, tmp_path, damage):
         (lost / "outcomes.npz").unlink()
     else:
         (lost / "row.json").write_text('{"id": "relu' if damage == "half a row" else "{}")
+    shutil.rmtree(lost / "checkpoints")
+    shutil.copytree(folder / "members" / "relu-seed0" / "checkpoints", lost / "checkpoints")
     assert "5 of 6 members are done already" in sweep(SMALL, copy)
     assert (lost / "outcomes.npz").exists()
+    states = [open_run(place / "members" / "relu-seed1").state for place in (copy, folder)]
+    jax.tree.map(np.testing.assert_array_equal, *(state.variables for state in states))
     again, first = rows_of(copy)["relu-seed1"], rows_of(folder)["relu-seed1"]
     assert without_times(again) == without_times(first)
 
@@ -240,6 +245,21 @@ def test_a_damaged_member_is_trained_again(folder, tmp_path, damage):
 def test_the_folder_of_another_configuration_is_refused(folder, change):
     with pytest.raises(InputError, match=r"says .* choose another --output"):
         sweep(dataclasses.replace(SMALL, **change), folder)
+
+
+def test_a_member_that_is_measured_again_is_not_done_until_it_is(folder, tmp_path, monkeypatch):
+    copy = tmp_path / "results"
+    shutil.copytree(folder, copy)
+    (copy / "members" / "relu-seed1" / "outcomes.npz").unlink()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "save_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(SMALL, copy)
+    assert (copy / "members" / "relu-seed1" / "outcomes.npz").exists()
+    assert "relu-seed1" not in rows_of(copy)
 
 
 def test_the_same_images_at_another_place_are_the_same(folder):
