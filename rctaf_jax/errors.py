@@ -4,8 +4,8 @@
 class InputError(ValueError):
     """Bad input: the message is one sentence that says what was received and what is allowed.
 
-    The command line prints it on stderr and exits with code 2; everything else is a fault of
-    this library and keeps its traceback.
+    The command line prints it on stderr and exits with code 2, as it does where the system refuses
+    to read or write a file; everything else is a fault of this library and keeps its traceback.
     """
 
 

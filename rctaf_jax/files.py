@@ -91,16 +91,18 @@ def read_arrays(path: str | os.PathLike[str], *, remedy: str) -> dict[str, np.nd
 
     Args:
       path: of the file.
-      remedy: what the user is told to do about a damaged one.
+      remedy: what the user is told to do about a missing or damaged one.
 
     Raises:
-      InputError: if it is damaged.
+      InputError: if it is missing or damaged.
     """
     path = Path(path)
     try:
         # Opened here, since NumPy leaves a damaged archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; {remedy}.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         aside = path.with_name(path.name + ".damaged")
         path.rename(aside)

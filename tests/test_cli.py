@@ -1,5 +1,6 @@
 """The command as a user gives it: exit codes, one sentence on stderr, and what is left behind."""
 
+import errno
 import json
 import os
 import shutil
@@ -118,6 +119,21 @@ def test_activations_draws_and_lists(tmp_path, capsys):
     assert "0.362" in output
 
 
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, capsys, monkeypatch):
+    words = ["activations", "mish", "--output", str(tmp_path)]
+    assert main(words) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 4
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    capsys.readouterr()
+    assert "No space left on device" in refusal(capsys, "activations", "gelu", *words[2:])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_reproduce_draws_and_its_report_is_written_again(tmp_path, capsys):
     folder = tmp_path / "figures"
     assert main(["reproduce", "figure-2", "--output", str(folder)]) == 0
@@ -185,6 +201,33 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys, words, message):
     assert message in refusal(capsys, *words)
+
+
+@pytest.mark.parametrize("words", [["sweep", "--curvatures", "7"], ["activations", "mish"]])
+def test_a_place_that_cannot_be_written_is_one_sentence_and_exit_code_2(tmp_path, capsys, words):
+    (tmp_path / "file").touch()
+    sentence = refusal(capsys, *words, "--output", tmp_path / "file" / "folder")
+    assert str(tmp_path / "file") in sentence
+    assert "Not a directory; choose a place that can be written" in sentence
+
+
+def test_a_full_disk_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    sentence = refusal(capsys, "reproduce", "figure-1", "--output", tmp_path / "out")
+    assert sentence.startswith("rctaf: No space left on device; choose a place")
+
+
+@pytest.mark.parametrize("words", [["data", "digits"], ["train", "--help"]])
+def test_it_ends_quietly_when_nobody_reads(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "rctaf_jax", *words]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(

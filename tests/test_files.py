@@ -8,6 +8,7 @@ import pytest
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import (
+    read_arrays,
     read_folder,
     read_json,
     write_bytes_atomic,
@@ -113,3 +114,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         read_json(tmp_path / "absent.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_json(tmp_path)
+
+
+def test_missing_arrays_are_named_and_damaged_ones_kept_aside(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.npz"
+    with pytest.raises(InputError, match=r"outcomes\.npz does not exist; copy it\.$"):
+        read_arrays(path, remedy="copy it")
+    path.write_bytes(b"half")
+    with pytest.raises(InputError, match=r"kept aside as outcomes\.npz\.damaged; copy it\.$"):
+        read_arrays(path, remedy="copy it")
+    assert os.listdir(tmp_path) == ["outcomes.npz.damaged"]

@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def describe_environment(command: str) -> dict[str, Any]:
         "command": command,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def device_and_versions(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What numbers may depend on, of `describe_environment`'s values or older ones, by name."""
+    return {"device": environment.get("device"), **environment.get("versions", {})}
 
 
 def describe_devices() -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import EngineConfig
 from rctaf_jax.errors import InputError
+from rctaf_jax.files import write_bytes_atomic, write_text_atomic
 
 from .activation_figure import activation_figure
 from .appendix_run import validate_appendix
@@ -21,6 +22,7 @@ from .paper.folder import is_reproduction, study_folders
 from .paper.registry import experiments_named
 from .paper.reproduce import reproduce
 from .paper.scales import scale_named
+from .plotting import png, svg
 from .speech import confirm, say
 from .tables import claims_table, curvature_table
 
@@ -141,7 +143,7 @@ class Activations:
         console.print(curvature_table(listed))
         for order, name in ((0, "activations"), (2, "second-derivatives")):
             figure = activation_figure(drawn, order)
-            for ending in ("png", "svg"):
-                path = self.output / f"{name}.{ending}"
-                figure.savefig(path)
-                say(console, f"Figure: {path}")
+            path = write_bytes_atomic(self.output / f"{name}.png", png(figure))
+            say(console, f"Figure: {path}")
+            path = write_text_atomic(self.output / f"{name}.svg", svg(figure))
+            say(console, f"Figure: {path}")

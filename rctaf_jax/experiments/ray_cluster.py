@@ -51,7 +51,7 @@ def connected(address: str | None) -> Iterator[None]:
             # JAX warns of any fork; Ray's processes become other programs at once.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"no Ray cluster can be joined at {address} ({reason}): start one by "

@@ -5,7 +5,7 @@ back as bytes, which this process writes into the results folder. Ray's own retr
 tasks again; here a lost task is followed by one for those of its members that did not arrive.
 """
 
-import shutil
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from .expand import Entry, by_family, groups_of
 from .progress import SweepProgress
 from .ray_cluster import connected, import_ray
 from .ray_task import Files, Order, Wanted, train_here
-from .sweep import Sweep, is_done
+from .sweep import Sweep, clear_unfinished, is_done
 
 MAX_ATTEMPTS = 5
 """A group that lost its worker so often ends the sweep: it may be what brings workers down."""
@@ -59,7 +59,7 @@ def run_members_with_ray(
     if missing:
         with connected(address), watch_for_termination() as should_stop:
             finish(sweep, missing, progress, should_stop)
-    shutil.rmtree(sweep.folder / "unfinished", ignore_errors=True)
+    clear_unfinished(sweep.folder)
 
 
 def finish(
@@ -82,8 +82,7 @@ def finish(
 def make_submit(sweep: Sweep, has_gpus: bool) -> Submit:
     """`submit(group)` queues a task that takes one device of the cluster."""
     ray = import_ray()
-    command = read_json(sweep.folder / "environment.json")["command"]
-    order = ray.put(Order(sweep.config, sweep.dataset, command, package_versions()))
+    order = ray.put(Order(sweep.config, sweep.dataset, sweep.command, package_versions()))
     device = {"num_gpus": 1} if has_gpus else {"num_cpus": 1}
     task = ray.remote(max_retries=0, **device)(train_here)
 
@@ -103,8 +102,8 @@ def arrivals(
     """Ids and files of members, as they finish anywhere; the caller writes each into `folder`.
 
     Raises:
-      InputError: if a task raised one or a group lost its worker too often, once all that waits
-        has been yielded. Any other error of a task keeps its traceback.
+      InputError: if a task raised one, a node lacks a package, or a group lost its worker too
+        often, once all that waits has been yielded. Any other error of a task keeps its traceback.
       Preempted: if `should_stop` said so, likewise.
     """
     ray = import_ray()
@@ -147,11 +146,27 @@ def reason_to_end(error: Any, left: list[Entry], attempt: int) -> Exception | No
     """What the sweep ends with after a task's error; None if the task is worth another attempt."""
     if isinstance(error, import_ray().exceptions.RayTaskError):
         # An error's text has the node's traceback in it, its cause's is the sentence alone.
-        return InputError(str(error.cause)) if isinstance(error.cause, InputError) else error
+        if isinstance(error.cause, InputError):
+            return InputError(str(error.cause))
+        lack = what_lacks(error)
+        return error if lack is None else InputError(lack)
     if attempt < MAX_ATTEMPTS:
         return None
     return InputError(
         f"{', '.join(entry.id for entry in left)} lost the worker {attempt} times, at last by "
         f"{type(error).__name__}: see whether the nodes have memory enough; the same command goes "
         "on from there."
+    )
+
+
+def what_lacks(error: Any) -> str | None:
+    """Which package a task's node lacks; None if its error is another."""
+    # Where Ray could not even load the task, the error's text alone tells of it.
+    found = re.search(r"No module named '[^']+'", str(error))
+    if not isinstance(error.cause, ImportError) and found is None:
+        return None
+    words = found.group() if found else error.cause
+    return (
+        f"a node of the Ray cluster lacks something that this machine has ({words}): install the "
+        "same packages on all nodes."
     )

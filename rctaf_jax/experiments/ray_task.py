@@ -13,11 +13,11 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.data import Dataset
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_folder, write_json
+from rctaf_jax.files import read_folder
 
 from ..training.members import members_per_device
 from ..training.trainer import device_data
-from .environment import describe_environment, package_versions
+from .environment import package_versions
 from .expand import Entry
 from .progress import SweepProgress
 from .sweep import Sweep, finish_family
@@ -53,21 +53,18 @@ def train_here(order: list[Any], members: list[Wanted]) -> Iterator[tuple[str, F
     Raises:
       InputError: if this node has other versions of the packages.
     """
-    opened, command = open_here(*order)
+    opened = open_here(*order)
     group = [Entry(name, parse_activation(text), seed) for name, text, seed in members]
     silent = SweepProgress(Console(quiet=True))
     with tempfile.TemporaryDirectory(prefix="rctaf-") as place:
         sweep = opened._replace(folder=Path(place))
         for row in finish_family(sweep, group, silent, lambda: False):
-            member = sweep.folder / "members" / row["id"]
-            # The results folder's own tells of the machine that gave the command.
-            write_json(member / "environment.json", describe_environment(command))
-            yield row["id"], read_folder(member)
+            yield row["id"], read_folder(sweep.folder / "members" / row["id"])
 
 
 @functools.lru_cache(maxsize=1)
-def open_here(order: Any) -> tuple[Sweep, str]:
-    """The sweep on this worker's device, and its command.
+def open_here(order: Any) -> Sweep:
+    """The sweep on this worker's device, its folder still to be named.
 
     Cached, so that all tasks which a worker process gets share the compiled programs.
 
@@ -82,7 +79,7 @@ def open_here(order: Any) -> tuple[Sweep, str]:
     config, dataset, command, versions = ray.get(order)
     check_versions(versions)
     devices, data = jax.local_devices()[:1], device_data(dataset)
-    return Sweep(Path(), config, dataset, data, devices, members_per_device(), programs={}), command
+    return Sweep(Path(), command, config, dataset, data, devices, members_per_device(), programs={})
 
 
 def check_versions(expected: dict[str, str]) -> None:

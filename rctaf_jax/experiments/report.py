@@ -12,10 +12,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from rctaf_jax.files import write_bytes_atomic, write_text_atomic
+from rctaf_jax.files import read_json, write_bytes_atomic, write_text_atomic
 
 from . import wording
 from .claims import Judged, group_findings, judge
+from .environment import device_and_versions
 from .figures import Panel, by_family, draw, mechanism_panels, robustness_panels
 from .findings import (
     hessian_sentences,
@@ -62,7 +63,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         write_bytes_atomic(folder / f"{name}.png", png(figure))
         write_text_atomic(folder / f"{name}.svg", svg(figure))
     write_rows_csv(results, folder / "members.csv")
-    page = render_page(results, judged, panels["robustness"], panels["mechanism"])
+    where = where_trained(folder, results)
+    page = render_page(results, judged, panels["robustness"], panels["mechanism"], where)
     return write_text_atomic(folder / "report.html", page)
 
 
@@ -71,6 +73,7 @@ def render_page(
     judged: Sequence[Judged],
     robustness: Mapping[str, Panel],
     mechanism: Mapping[str, Panel],
+    where: str | None,
 ) -> str:
     """The page as HTML; every text in it is escaped."""
     summaries = summarise(results.rows)
@@ -89,6 +92,7 @@ def render_page(
         mechanism=_inline(mechanism, "Clean accuracy and Hessian norm"),
         settings=settings(results.config),
         costs=costs(results),
+        where=where,
         diverged=[row for row in results.rows if not row.is_done],
         unresolved=[summary for summary in summaries if summary.num_unresolved],
         nonfinite=[row for row in results.rows if row.nonfinite],
@@ -187,6 +191,25 @@ def settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
         else:
             lines.append((prefix + key, "not set" if value is None else str(value)))
     return lines
+
+
+def where_trained(folder: Path, results: Results) -> str | None:
+    """Devices and versions that networks were trained with, if not all are the folder's own.
+
+    A network without an environment.json counts as trained with the folder's own.
+    """
+    own = device_and_versions(results.environment)
+    paths = [folder / "members" / row.id / "environment.json" for row in results.rows]
+    members = [device_and_versions(read_json(path)) if path.exists() else own for path in paths]
+    differing = []
+    for name in own:
+        counts = Counter(member.get(name) for member in members)
+        if counts.keys() != {own[name]}:
+            listed = (f"{value} ({wording.count(n, 'network')})" for value, n in counts.items())
+            differing.append(f"{name} {', '.join(listed)}")
+    if not differing:
+        return None
+    return f"Where networks were trained, as far as it is not as above: {'; '.join(differing)}."
 
 
 def costs(results: Results) -> list[tuple[str, str]]:

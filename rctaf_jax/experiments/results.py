@@ -129,7 +129,7 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     config, environment, data = (_checked(folder, name) for name in (CONFIG, ENVIRONMENT, DATA))
     for section in ("train", "evaluation", "hessian"):
         _require(folder / CONFIG, f"{section} in {CONFIG}", config[section])
-    rows = tuple(_row(path) for path in sorted(folder.glob(f"members/*/{ROW}")))
+    rows = tuple(read_row(path) for path in sorted(folder.glob(f"members/*/{ROW}")))
     expected = tuple(_expected(config))
     if not rows:
         raise InputError(
@@ -218,7 +218,12 @@ def _require(path: Path, place: str, value: Any) -> None:
         raise InputError(f"{path} is incomplete: {place} must have {', '.join(lacking)}.")
 
 
-def _row(path: Path) -> Row:
+def read_row(path: Path) -> Row:
+    """One member's row.
+
+    Raises:
+      InputError: if it is not there, or no row.
+    """
     value = read_json(path)
     try:
         fields = {name: value[name] for name in Row._fields}

@@ -58,7 +58,8 @@ def claim_folder(folder: Path, config: Any, dataset: Dataset, command: str) -> N
     """
     stated = json.loads(json.dumps(as_json(config)))
     if (folder / "config.json").exists():
-        check_same(folder / "config.json", read_json(folder / "config.json"), stated)
+        found = read_json(folder / "config.json")
+        check_same(folder / "config.json", without_data_dir(found), without_data_dir(stated))
         check_same(folder / "data.json", read_json(folder / "data.json"), dataset.provenance())
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -85,6 +86,11 @@ def check_same(path: Path, found: dict[str, Any], stated: dict[str, Any]) -> Non
                 f"{path} says {key} = {there.get(key)}, this command {here.get(key)}: "
                 "choose another --output, or give the same settings to go on."
             )
+
+
+def without_data_dir(config: dict[str, Any]) -> dict[str, Any]:
+    """A flat configuration without the place of the data; data.json tells other images apart."""
+    return {name: value for name, value in flatten(config).items() if name != "data.data_dir"}
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

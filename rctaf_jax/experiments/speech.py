@@ -12,8 +12,11 @@ def say(console: Console, text: str) -> None:
 
 
 def confirm(sentence: str, console: Console) -> bool:
-    """Ask on the terminal; no where there is none."""
+    """Ask on the terminal; no where there is none, or where its input ends."""
     if not (console.is_terminal and sys.stdin.isatty()):
         say(console, sentence)
         return False
-    return Confirm.ask(f"{sentence} Start?", console=console, default=False)
+    try:
+        return Confirm.ask(f"{sentence} Start?", console=console, default=False)
+    except EOFError:
+        return False

@@ -1,11 +1,13 @@
 """The sweep: train a network for each beta x curvature x seed, measure it, write it down.
 
-A member is done when its `row.json` is there; started again, a sweep does what is missing. A
-trained member that was not measured is only measured; a long training goes on from its group's
-last checkpoint.
+A member is done when its `row.json` can be read and its outcomes are there; started again, a sweep
+does what is missing. Training goes on from the last checkpoint of the same group: the same members
+on as many devices.
 """
 
 import dataclasses
+import hashlib
+import json
 import math
 import shutil
 import time
@@ -20,7 +22,8 @@ import numpy as np
 from rctaf_jax.activations import Activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.data import Dataset, Split
-from rctaf_jax.files import write_arrays, write_json
+from rctaf_jax.errors import InputError, Preempted
+from rctaf_jax.files import read_json, write_arrays, write_json
 
 from ..training.checkpoint import Checkpoints
 from ..training.members import Member, Trained, map_members, members_per_device, train_members
@@ -29,6 +32,7 @@ from ..training.recipe import resolve
 from ..training.state import TrainState
 from ..training.step import Metrics
 from ..training.trainer import Trainer, device_data, make_trainer
+from .environment import describe_environment
 from .expand import Entry, by_family, expand, groups_of
 from .measure import (
     EstimateHessian,
@@ -42,6 +46,7 @@ from .measure import (
     make_evaluate,
 )
 from .progress import SweepProgress
+from .results import read_row
 from .run_folder import RunConfig, claim_folder, load_data
 
 
@@ -55,9 +60,19 @@ class Programs(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep under way; `programs` holds those of each family that was needed so far."""
+    """A sweep under way.
+
+    Attributes:
+      folder: of its results.
+      command: which each member's environment.json tells.
+      config, dataset: resolved.
+      data: the training split, on the devices.
+      devices, per_device: where members train, and how many share a device.
+      programs: those of each family that was needed so far.
+    """
 
     folder: Path
+    command: str
     config: SweepConfig
     dataset: Dataset
     data: Any
@@ -101,6 +116,7 @@ def open_sweep(config: SweepConfig, dataset: Dataset, folder: Path, command: str
     claim_folder(folder, config, dataset, command)
     return Sweep(
         folder,
+        command,
         config,
         dataset,
         device_data(dataset),
@@ -114,16 +130,18 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
     """Train and measure those of `entries` that the sweep's folder lacks.
 
     Raises:
-      Preempted: on SIGTERM, after a checkpoint.
+      Preempted: on SIGTERM, after a checkpoint or after a member that was being measured.
     """
     missing = [entry for entry in entries if not is_done(sweep.folder, entry)]
     progress.start(len(entries), len(entries) - len(missing))
     with watch_for_termination() as should_stop:
         for family in by_family(entries):
-            if not all(is_done(sweep.folder, entry) for entry in family):
+            if missing_groups(sweep, family):
                 for row in finish_family(sweep, family, progress, should_stop):
                     progress.member(row)
-    shutil.rmtree(sweep.folder / "unfinished", ignore_errors=True)
+                    if should_stop():
+                        raise Preempted()
+    clear_unfinished(sweep.folder)
 
 
 def run_sweep(
@@ -138,14 +156,24 @@ def run_sweep(
 
     Raises:
       InputError: if the folder belongs to another configuration.
-      Preempted: on SIGTERM, after a checkpoint.
+      Preempted: on SIGTERM, after a checkpoint or a finished member.
     """
     engine(open_sweep(config, dataset, folder, command), expand(config), progress)
 
 
 def is_done(folder: Path, entry: Entry) -> bool:
-    """Whether a member was measured."""
-    return (folder / "members" / entry.id / "row.json").exists()
+    """Whether a member needs no more work."""
+    return is_measured(folder, entry.id)
+
+
+def is_measured(folder: Path, name: str) -> bool:
+    """Whether the member `name` diverged, or was measured and its outcomes are there."""
+    member = folder / "members" / name
+    try:
+        row = read_row(member / "row.json")
+    except InputError:
+        return False
+    return not row.is_done or (member / "outcomes.npz").exists()
 
 
 def finish_family(
@@ -157,13 +185,10 @@ def finish_family(
       Preempted: if `should_stop` said so, after a checkpoint.
     """
     programs = programs_of(sweep, family[0].activation)
-    size = len(sweep.devices) * sweep.per_device
     # Compiling the measurements takes as long as the training program: both at once.
     with ThreadPoolExecutor(max_workers=1) as compiler:
         compiled = compiler.submit(compile_measurements, sweep, programs, family[0])
-        for group in groups_of(family, size):
-            if all(is_done(sweep.folder, entry) for entry in group):
-                continue
+        for group in missing_groups(sweep, family):
             trained_group = train_group(sweep, programs, group, progress, should_stop)
             compiled.result()
             for entry, trained, seconds in trained_group:
@@ -172,9 +197,47 @@ def finish_family(
             shutil.rmtree(group_folder(sweep, group), ignore_errors=True)
 
 
+def missing_groups(sweep: Sweep, family: Sequence[Entry]) -> list[list[Entry]]:
+    """Members of one family as they train at once, without groups that are done."""
+    groups = groups_of(family, len(sweep.devices) * sweep.per_device)
+    return [group for group in groups if not all(is_done(sweep.folder, one) for one in group)]
+
+
 def group_folder(sweep: Sweep, group: list[Entry]) -> Path:
-    """Where a group under way keeps its checkpoints."""
-    return sweep.folder / "unfinished" / group[0].id
+    """Where a group under way keeps its checkpoints, which fit no other group or devices."""
+    stated = json.dumps(describe_group(sweep, group))
+    digest = hashlib.sha256(stated.encode()).hexdigest()[:12]
+    return sweep.folder / "unfinished" / f"{group[0].id}-{digest}"
+
+
+def describe_group(sweep: Sweep, group: list[Entry]) -> dict[str, Any]:
+    """What a group's checkpoints hold: which members, in order, in how many places."""
+    return {
+        "members": [entry.id for entry in group],
+        "devices": len(sweep.devices),
+        "per_device": sweep.per_device,
+    }
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove everything below `unfinished/` but groups with a member that is still to be done."""
+    unfinished = folder / "unfinished"
+    if not unfinished.is_dir():
+        return
+    for place in list(unfinished.iterdir()):
+        if not is_awaited(folder, place):
+            shutil.rmtree(place, ignore_errors=True)
+    if not any(unfinished.iterdir()):
+        unfinished.rmdir()
+
+
+def is_awaited(folder: Path, place: Path) -> bool:
+    """Whether `place` is a group's, and some member of it is still to be done."""
+    try:
+        members = read_json(place / "members.json")["members"]
+    except (InputError, KeyError):
+        return False
+    return not all(is_measured(folder, name) for name in members)
 
 
 def compile_measurements(sweep: Sweep, programs: Programs, entry: Entry) -> None:
@@ -224,7 +287,10 @@ def train_group(
         progress.step(step, trainer.num_steps, loss, int(count) * batch_images)
 
     progress.group([entry.id for entry in group], trainer.num_steps)
-    with Checkpoints(group_folder(sweep, group)) as checkpoints:
+    place = group_folder(sweep, group)
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / "members.json", describe_group(sweep, group))
+    with Checkpoints(place / "checkpoints") as checkpoints:
         trained = train_members(
             trainer,
             programs.advance,
@@ -251,6 +317,8 @@ def measure(
     """Measure a member and write it down: the row last, since it says that the member is done."""
     folder = sweep.folder / "members" / entry.id
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "row.json").unlink(missing_ok=True)  # of an earlier training, as all that follows
+    write_json(folder / "environment.json", describe_environment(sweep.command))
     row = describe(entry, programs.trainer)
     seconds = {"train": train_seconds, "evaluate": 0.0, "hessian": 0.0}
     if trained.first_bad_step is not None:
@@ -330,6 +398,6 @@ def save_run(sweep: Sweep, folder: Path, entry: Entry, state: TrainState) -> Non
     config = RunConfig(sweep.config.data, sweep.config.train, entry.activation.text, entry.seed)
     write_json(folder / "config.json", dataclasses.asdict(config))
     write_json(folder / "data.json", sweep.dataset.provenance())
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        if checkpoints.latest is None:
-            checkpoints.save(int(state.step), state)
+        checkpoints.save(int(state.step), state)

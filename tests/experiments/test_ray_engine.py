@@ -3,12 +3,14 @@
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import jax
@@ -30,10 +32,12 @@ from rctaf_jax.experiments.engines import run_with
 from rctaf_jax.experiments.environment import package_versions
 from rctaf_jax.experiments.expand import Entry, expand
 from rctaf_jax.experiments.progress import SweepProgress
+from rctaf_jax.experiments.ray_cluster import connected
+from rctaf_jax.experiments.ray_engine import reason_to_end
 from rctaf_jax.experiments.ray_task import check_versions, train_here
 from rctaf_jax.experiments.run_folder import open_run
 from rctaf_jax.experiments.sweep import resolve_sweep, run_members, run_sweep
-from rctaf_jax.files import read_json
+from rctaf_jax.files import read_json, write_json
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
 Cluster = pytest.importorskip("ray.cluster_utils").Cluster
@@ -222,6 +226,18 @@ def test_told_to_stop_it_keeps_what_arrived_and_goes_on_from_there(tmp_path, mon
     assert len(list(folder.glob("members/*/row.json"))) == 2
 
 
+def test_checkpoints_of_members_that_are_not_done_are_kept(local, tmp_path):
+    """Without a cluster, since nothing that is asked for is missing."""
+    folder = tmp_path / "results"
+    shutil.copytree(local, folder)
+    (folder / "members" / "relu-seed1" / "row.json").unlink()
+    for name in ("relu-seed0", "relu-seed1"):
+        (folder / "unfinished" / name).mkdir(parents=True)
+        write_json(folder / "unfinished" / name / "members.json", {"members": [name]})
+    sweep(folder, run_with(EngineConfig("ray")), RELU[:1])
+    assert [place.name for place in (folder / "unfinished").iterdir()] == ["relu-seed1"]
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001"])
 def test_an_address_without_a_cluster_is_refused_at_once(address, tmp_path):
     with pytest.raises(InputError, match=re.escape(address)):
@@ -232,3 +248,33 @@ def test_a_node_of_another_version_is_refused():
     check_versions(package_versions())
     with pytest.raises(InputError, match=r"has jax .*, this machine has 0\.0\.1: install the same"):
         check_versions(package_versions() | {"jax": "0.0.1"})
+
+
+def test_a_cluster_that_wants_a_token_is_refused(monkeypatch):
+    def refuse(**options):
+        raise ray.exceptions.AuthenticationError("no token")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(InputError, match=r"joined at local \(no token.*token as here"):
+        connected(None).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("cause", "lack"),
+    [
+        (ModuleNotFoundError("No module named 'flax'", name="flax"), "No module named 'flax'"),
+        (PackageNotFoundError("optax"), "No package metadata was found for optax"),
+        (RuntimeError("No module named 'rctaf_jax', says the worker"), "No module named 'rctaf_"),
+        (RuntimeError("the images are upside down"), None),
+    ],
+)
+def test_a_node_that_lacks_a_package_is_named(cause, lack):
+    error = ray.exceptions.RayTaskError("train_here", f"Traceback: {cause}", cause)
+    end = reason_to_end(error, RELU, attempt=1)
+    if lack is None:
+        assert end is error
+    else:
+        assert isinstance(end, InputError)
+        assert f"({lack}" in str(end)
+        assert str(end).endswith("install the same packages on all nodes.")

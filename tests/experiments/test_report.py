@@ -1,5 +1,6 @@
 """The page says what was found, whole and broken sweeps alike, and loads nothing from elsewhere."""
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -149,3 +150,18 @@ def test_the_attack_is_told(attack: str, make_folder: Factory, make_member: Fact
     assert ("projected gradient descent (PGD)" in text) == is_pgd
     assert ("the attack (PGD instead of AutoAttack)" in text) == is_pgd
     assert ("AutoAttack, an ensemble of four attacks" in text) != is_pgd
+
+
+def test_networks_trained_elsewhere_are_told(make_folder: Factory, make_member: Factory) -> None:
+    folder = make_folder([make_member(1, 7, seed) for seed in (0, 1)])
+    assert "Where networks were trained" not in read(folder).text
+    own = json.loads((folder / "environment.json").read_text())
+    path = folder / "members" / "rct-af-beta1-curvature7-seed1" / "environment.json"
+    path.write_text(json.dumps(own))
+    assert "Where networks were trained" not in read(folder).text
+    versions = own["versions"] | {"jax": "0.11.0"}
+    path.write_text(json.dumps(own | {"device": "gpu x 8", "versions": versions}))
+    assert (
+        "Where networks were trained, as far as it is not as above: device cpu x 1 (1 network), "
+        "gpu x 8 (1 network); jax 0.10.2 (1 network), 0.11.0 (1 network)."
+    ) in read(folder).text

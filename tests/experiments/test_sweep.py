@@ -1,10 +1,13 @@
 """A whole sweep, as small as it can be: an MLP on a few digits."""
 
+import contextlib
 import dataclasses
 import io
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,12 +15,14 @@ import pytest
 from rich.console import Console
 
 from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepConfig, TrainConfig
-from rctaf_jax.errors import InputError
-from rctaf_jax.experiments.expand import by_family, expand, groups_of
+from rctaf_jax.errors import InputError, Preempted
+from rctaf_jax.experiments import sweep as module
+from rctaf_jax.experiments.expand import Entry, by_family, expand, groups_of
 from rctaf_jax.experiments.progress import SweepProgress
 from rctaf_jax.experiments.report import write_report
 from rctaf_jax.experiments.results import load_results
-from rctaf_jax.experiments.sweep import resolve_sweep, run_sweep
+from rctaf_jax.experiments.run_folder import open_run
+from rctaf_jax.experiments.sweep import open_sweep, resolve_sweep, run_members, run_sweep
 
 SMALL = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
@@ -37,6 +42,35 @@ def sweep(config: SweepConfig, folder: Path) -> str:
     with SweepProgress(Console(file=output, width=100)) as progress:
         run_sweep(config, dataset, folder, COMMAND, progress)
     return output.getvalue()
+
+
+def sweep_some(entries: Sequence[Entry], folder: Path, num_devices: int = 4) -> None:
+    """Train and measure some members of the small sweep."""
+    config, dataset = resolve_sweep(SMALL)
+    opened = open_sweep(config, dataset, folder, COMMAND)
+    opened = opened._replace(devices=opened.devices[:num_devices])
+    with SweepProgress(Console(file=io.StringIO())) as progress:
+        run_members(opened, entries, progress)
+
+
+def told_to_stop(should_stop: Callable[[], bool]) -> Any:
+    """A `watch_for_termination` with that answer."""
+
+    @contextlib.contextmanager
+    def watch():
+        yield should_stop
+
+    return watch
+
+
+def interrupted(entries: Sequence[Entry], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Start to train some members; the step after which they were told to stop."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "watch_for_termination", told_to_stop(lambda: True))
+        with pytest.raises(Preempted) as stopped:
+            sweep_some(entries, folder)
+    assert stopped.value.step > 0
+    return stopped.value.step
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +117,11 @@ def test_members_differ_by_seed_and_curvature(folder):
 
 
 def test_the_folder_says_where_it_comes_from(folder):
-    environment = json.loads((folder / "environment.json").read_text())
-    assert environment["command"] == COMMAND
-    assert environment["versions"]["jax"] == jax.__version__
+    for place in (folder, folder / "members" / "relu-seed0"):
+        environment = json.loads((place / "environment.json").read_text())
+        assert environment["command"] == COMMAND
+        assert environment["device"] == "cpu x 4"
+        assert environment["versions"]["jax"] == jax.__version__
     data = json.loads((folder / "data.json").read_text())
     assert (data["num_train"], data["num_test"]) == (64, 40)
     config = json.loads((folder / "config.json").read_text())
@@ -100,6 +136,7 @@ def test_the_report_is_complete(folder):
     report = write_report(folder).read_text()
     assert "6 of 6 members" in report
     assert COMMAND in report
+    assert "Where networks were trained" not in report
 
 
 def test_started_again_it_does_nothing(folder):
@@ -122,6 +159,81 @@ def test_only_what_is_missing_is_done_and_comes_out_the_same(folder, tmp_path):
     assert without_times(again) == without_times(first)
 
 
+FAMILY = by_family(expand(SMALL))[0]
+
+
+@pytest.mark.parametrize(("then", "num_devices"), [(FAMILY[:1] + FAMILY[2:], 4), (FAMILY[:2], 2)])
+def test_a_checkpoint_of_another_group_or_of_other_devices_is_not_taken(
+    folder, tmp_path, monkeypatch, then, num_devices
+):
+    interrupted(FAMILY[:2], tmp_path / "results", monkeypatch)
+    sweep_some(then, tmp_path / "results", num_devices)
+    left = FAMILY[1:2] if len(then) > 2 else []
+    assert len(list((tmp_path / "results").glob("unfinished/*/members.json"))) == len(left)
+    sweep_some(FAMILY[:2], tmp_path / "results")
+    rows, first = rows_of(tmp_path / "results"), rows_of(folder)
+    assert set(rows) == {entry.id for entry in [*FAMILY[:2], *then]}
+    for name, row in rows.items():
+        assert without_times(row) == without_times(first[name])
+    assert not (tmp_path / "results" / "unfinished").exists()
+
+
+def test_a_group_goes_on_from_its_own_checkpoint(folder, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    step = interrupted(FAMILY[:2], results, monkeypatch)
+    stray = results / "unfinished" / "half-a-member"
+    stray.mkdir()
+    relu = by_family(expand(SMALL))[1]
+    sweep_some(relu, results)
+    (kept,) = (results / "unfinished").iterdir()
+    assert json.loads((kept / "members.json").read_text()) == {
+        "members": [entry.id for entry in FAMILY[:2]],
+        "devices": 4,
+        "per_device": 1,
+    }
+    steps = []
+    monkeypatch.setattr(SweepProgress, "step", lambda self, step, *_: steps.append(step))
+    sweep_some(FAMILY[:2], results)
+    assert steps[0] == step + 1
+    rows, first = rows_of(results), rows_of(folder)
+    assert len(rows) == 4
+    assert all(without_times(row) == without_times(first[name]) for name, row in rows.items())
+    assert not (results / "unfinished").exists()
+
+
+def test_told_to_stop_while_it_measures_it_stops_after_that_member(tmp_path, monkeypatch):
+    measured, true_measure = [], module.measure
+
+    def measure(sweep, programs, entry, *rest):
+        measured.append(entry.id)
+        return true_measure(sweep, programs, entry, *rest)
+
+    monkeypatch.setattr(module, "watch_for_termination", told_to_stop(lambda: bool(measured)))
+    monkeypatch.setattr(module, "measure", measure)
+    with pytest.raises(Preempted, match="what is done is kept"):
+        sweep_some(FAMILY, tmp_path / "results")
+    assert list(rows_of(tmp_path / "results")) == measured == [FAMILY[0].id]
+
+
+@pytest.mark.parametrize("damage", ["no outcomes", "half a row", "no row"])
+def test_a_damaged_member_is_trained_again(folder, tmp_path, damage):
+    copy = tmp_path / "results"
+    shutil.copytree(folder, copy)
+    lost = copy / "members" / "relu-seed1"
+    if damage == "no outcomes":
+        (lost / "outcomes.npz").unlink()
+    else:
+        (lost / "row.json").write_text('{"id": "relu' if damage == "half a row" else "{}")
+    shutil.rmtree(lost / "checkpoints")
+    shutil.copytree(folder / "members" / "relu-seed0" / "checkpoints", lost / "checkpoints")
+    assert "5 of 6 members are done already" in sweep(SMALL, copy)
+    assert (lost / "outcomes.npz").exists()
+    states = [open_run(place / "members" / "relu-seed1").state for place in (copy, folder)]
+    jax.tree.map(np.testing.assert_array_equal, *(state.variables for state in states))
+    again, first = rows_of(copy)["relu-seed1"], rows_of(folder)["relu-seed1"]
+    assert without_times(again) == without_times(first)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -133,6 +245,26 @@ def test_only_what_is_missing_is_done_and_comes_out_the_same(folder, tmp_path):
 def test_the_folder_of_another_configuration_is_refused(folder, change):
     with pytest.raises(InputError, match=r"says .* choose another --output"):
         sweep(dataclasses.replace(SMALL, **change), folder)
+
+
+def test_a_member_that_is_measured_again_is_not_done_until_it_is(folder, tmp_path, monkeypatch):
+    copy = tmp_path / "results"
+    shutil.copytree(folder, copy)
+    (copy / "members" / "relu-seed1" / "outcomes.npz").unlink()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "save_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(SMALL, copy)
+    assert (copy / "members" / "relu-seed1" / "outcomes.npz").exists()
+    assert "relu-seed1" not in rows_of(copy)
+
+
+def test_the_same_images_at_another_place_are_the_same(folder):
+    moved = dataclasses.replace(SMALL, data=dataclasses.replace(SMALL.data, data_dir="/elsewhere"))
+    assert "6 of 6 members are done already" in sweep(moved, folder)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
@@ -151,6 +283,7 @@ def test_a_diverged_member_is_a_row_of_its_own(tmp_path):
         seeds=(0,),
     )
     output = sweep(config, tmp_path / "results")
+    assert "1 of 1 members are done already" in sweep(config, tmp_path / "results")
     (row,) = rows_of(tmp_path / "results").values()
     assert row["status"] == "diverged"
     assert "not finite at step" in row["message"]

@@ -18,8 +18,8 @@ from rctaf_jax.data import Split
 
 from ...training.members import stack
 from ..expand import Entry, by_family
-from ..measure import hessian_split
-from ..sweep import Programs, Sweep, is_done, programs_of
+from ..measure import hessian_split, make_logits
+from ..sweep import Programs, Sweep, is_done, missing_groups, programs_of
 
 AUTOATTACK_FORWARDS = 10_000
 """What AutoAttack takes per image, in forward passes' time, where two fifths withstand; 4,900 was
@@ -32,10 +32,12 @@ class Cost(NamedTuple):
 
     Attributes:
       compiling: per family.
-      member: training, evaluation and Hessian norm of one network.
+      group: training of as many networks as train at once, or fewer.
+      member: evaluation and Hessian norm of one network.
     """
 
     compiling: float
+    group: float
     member: float
 
 
@@ -45,23 +47,25 @@ def estimate(sweep: Sweep, entries: Sequence[Entry]) -> float:
     if not missing:
         return 0.0
     cost = try_out(sweep, missing[0])
-    return len(by_family(missing)) * cost.compiling + len(missing) * cost.member
+    groups = sum(len(missing_groups(sweep, family)) for family in by_family(entries))
+    families = len(by_family(missing))
+    return families * cost.compiling + groups * cost.group + len(missing) * cost.member
 
 
 def try_out(sweep: Sweep, entry: Entry) -> Cost:
     """Compile one family's programs and time a little of each."""
     programs = programs_of(sweep, entry.activation)
-    training = _training(sweep, programs, entry)
     state = programs.trainer.initial(entry.seed, entry.activation.alpha)
-    evaluation = _evaluation(sweep, programs, state.variables)
+    training = _training(sweep, programs, entry)
+    evaluation = _evaluation(sweep, programs, entry, state.variables)
+    if state.averaged:  # evaluated as trained, too
+        evaluation = evaluation._replace(member=2 * evaluation.member)
     hessian = _hessian(sweep, programs, state.variables)
-    parts = (training, evaluation, hessian)
-    return Cost(sum(part.compiling for part in parts), sum(part.member for part in parts))
+    return Cost(*map(sum, zip(training, evaluation, hessian, strict=True)))
 
 
 def _training(sweep: Sweep, programs: Programs, entry: Entry) -> Cost:
-    """A group trains at once; a member's share is the group's time over its size."""
-    trainer, places = programs.trainer, len(sweep.devices) * sweep.per_device
+    trainer = programs.trainer
     state = trainer.initial(entry.seed, entry.activation.alpha)
 
     def step(share: float) -> float:
@@ -71,39 +75,41 @@ def _training(sweep: Sweep, programs: Programs, entry: Entry) -> Cost:
 
     first = step(0.0)
     each = float(np.mean([step(share) for share in _QUARTERS]))
-    return Cost(max(first - each, 0.0), trainer.num_steps * each / places)
+    return Cost(max(first - each, 0.0), trainer.num_steps * each, 0.0)
 
 
-def _evaluation(sweep: Sweep, programs: Programs, variables: Any) -> Cost:
-    config, num_images = sweep.config.evaluation, len(sweep.dataset.test.labels)
+def _evaluation(sweep: Sweep, programs: Programs, entry: Entry, variables: Any) -> Cost:
+    config = sweep.config.evaluation
     if config.attack == "autoattack":
-        return _autoattack(sweep, programs, variables, num_images)
+        return _autoattack(sweep, entry, variables)
     few = Split(*(array[:2] for array in sweep.dataset.test))
     first, each = (_seconds(lambda: programs.evaluate(variables, few)) for _ in range(2))
-    batches = math.ceil(num_images / config.evaluation_batch)
-    return Cost(max(first - each, 0.0), batches * each)
+    batches = math.ceil(len(sweep.dataset.test.labels) / config.evaluation_batch)
+    return Cost(max(first - each, 0.0), 0.0, batches * each)
 
 
-def _autoattack(sweep: Sweep, programs: Programs, variables: Any, num_images: int) -> Cost:
+def _autoattack(sweep: Sweep, entry: Entry, variables: Any) -> Cost:
     """From a forward pass, since what AutoAttack compiles depends on how many images it gets."""
+    num_images = len(sweep.dataset.test.labels)
     batch = min(sweep.config.evaluation.evaluation_batch, num_images)
     images = jnp.asarray(sweep.dataset.test.images[:batch]) / 255
-    forward = jax.jit(lambda v, x: programs.trainer.model.apply(v, x, train=False)[0])
-    first, each = (_seconds(lambda: forward(variables, images)) for _ in range(2))
-    return Cost(4 * (first - each), num_images / batch * each * AUTOATTACK_FORWARDS)
+    forward = jax.jit(make_logits(sweep.config.train, entry.activation, sweep.dataset.num_classes))
+    with jax.default_matmul_precision("highest"):
+        first, each = (_seconds(lambda: forward(variables, images)) for _ in range(2))
+    return Cost(4 * max(first - each, 0.0), 0.0, num_images / batch * each * AUTOATTACK_FORWARDS)
 
 
 def _hessian(sweep: Sweep, programs: Programs, variables: Any) -> Cost:
     config = sweep.config.hessian
     if not config.probes:
-        return Cost(0.0, 0.0)
+        return Cost(0.0, 0.0, 0.0)
     few = Split(*(array[:2] for array in sweep.dataset.train))
     first, each = (
         _seconds(lambda: programs.estimate_hessian(variables, few, num_probes=2)) for _ in range(2)
     )
     num_images = len(hessian_split(config, sweep.dataset).labels)
     batches = math.ceil(num_images / config.hessian_batch)
-    return Cost(max(first - each, 0.0), each / 2 * config.probes * batches)
+    return Cost(max(first - each, 0.0), 0.0, each / 2 * config.probes * batches)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -8,6 +8,7 @@ On a CPU convolutions are matrix products over patches that are kept for the ker
 these take most of the memory and so hide the activation's share.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -82,7 +83,7 @@ def compile_step(activation: str, size: StepSize) -> tuple[Any, Callable[[], Any
 
 
 def measure_memory(activation: str, size: StepSize) -> dict[str, int]:
-    """Bytes of an activation's program."""
+    """Bytes of an activation's program; forgets everything else that is compiled."""
     program, _ = compile_step(activation, size)
     analysis = program.memory_analysis()
     jax.clear_caches()
@@ -118,6 +119,15 @@ def measure_time(
         }
         for name, own in times.items()
     }
+
+
+def measure_step(activation: str, size: StepSize) -> float:
+    """Seconds of one training step, the second one; compiles."""
+    step = make_contender(*compile_step(activation, size))
+    step()
+    started = time.monotonic()
+    step()
+    return time.monotonic() - started
 
 
 def make_contender(program: Any, arguments: Callable[[], Any]) -> Contender:

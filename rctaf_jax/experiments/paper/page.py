@@ -15,7 +15,7 @@ from ..claims import group_findings, judge
 from ..findings import differences
 from ..pages import render
 from ..plotting import inline_svg, png, svg
-from ..report import costs, settings
+from ..report import costs, settings, where_trained
 from ..results import Results, as_csv, load_results, write_rows_csv
 from .experiment import Exhibit, Experiment
 from .folder import open_reproduction, show_parts, study_folders
@@ -33,13 +33,14 @@ class Section(NamedTuple):
 
 
 class StudySection(NamedTuple):
-    """A study on the page: what it was, where it ran, what it cost."""
+    """A study on the page: what it was, where it ran, what it cost; `where` as `where_trained`."""
 
     name: str
     results: Results
     differences: Sequence[str]
     settings: Sequence[tuple[str, str]]
     costs: Sequence[tuple[str, str]]
+    where: str | None
 
 
 def write_exhibit(folder: Path, experiment: Experiment, scale: Scale) -> Exhibit:
@@ -97,4 +98,11 @@ def _study(path: Path) -> StudySection:
     results = load_results(path)
     config: dict[str, Any] = results.config
     told = {name: config[name] for name in ("data", "train", "evaluation", "hessian")}
-    return StudySection(path.name, results, differences(results), settings(told), costs(results))
+    return StudySection(
+        path.name,
+        results,
+        differences(results),
+        settings(told),
+        costs(results),
+        where_trained(path, results),
+    )

@@ -19,7 +19,7 @@ from ..sweep import Engine, Sweep, is_done, open_sweep, resolve_settings, run_me
 from ..tables import words_table
 from ..wording import duration
 from .estimate import estimate
-from .experiment import Exhibit, Experiment
+from .experiment import Exhibit, Experiment, Own
 from .folder import claim_reproduction, study_folder, wanted
 from .page import write_exhibit, write_page
 from .registry import lacks
@@ -168,16 +168,21 @@ def make_plan(
     for study in entries:
         config, dataset = resolve_settings(scale.studies[study])
         sweeps[study] = open_sweep(config, dataset, study_folder(folder, study), command)
+    # Measurements of their own first, since they forget what a study's trial has compiled.
+    own_lines = [
+        _own_line(one.name, one.own, scale, folder, console) for one in experiments if one.own
+    ]
     lines = []
     for study, sweep in sweeps.items():
         with console.status(f"a short trial of {study} ..."):
             lines.append(_study_line(study, sweep, entries[study], is_tried))
-    for one in experiments:
-        if one.own is not None:
-            with console.status(f"a short trial of {one.name} ..."):
-                seconds = one.own.estimate(scale, folder / one.name)
-            lines.append(Line(one.name, "measurements of its own", 0, 0, seconds))
-    return Plan(sweeps, entries, lines)
+    return Plan(sweeps, entries, [*lines, *own_lines])
+
+
+def _own_line(name: str, own: Own, scale: Scale, folder: Path, console: Console) -> Line:
+    with console.status(f"a short trial of {name} ..."):
+        seconds = own.estimate(scale, folder / name)
+    return Line(name, "measurements of its own", 0, 0, seconds)
 
 
 def _study_line(study: str, sweep: Sweep, entries: Sequence[Entry], is_tried: bool) -> Line:

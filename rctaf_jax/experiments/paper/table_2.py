@@ -11,7 +11,7 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import read_json, write_json
 
-from ..environment import describe_environment
+from ..environment import describe_environment, device_and_versions
 from ..progress import make_bars
 from ..wording import family_label
 from .dots import Dot, dots_figure
@@ -21,6 +21,7 @@ from .overhead import (
     REFERENCE,
     StepSize,
     measure_memory,
+    measure_step,
     measure_time,
     over_reference,
     paper_ratio,
@@ -41,8 +42,13 @@ def estimate(scale: Scale, folder: Path) -> float:
         result["memory"][REFERENCE] = measure_memory(REFERENCE, scale.memory_step)
         result["seconds_per_compilation"] = time.monotonic() - started
         write_json(folder / FILE, result)
-    each = result["seconds_per_compilation"]
-    return float(each * (2 * len(PAPER) - len(result["memory"])))
+    if "seconds_per_step" not in result:
+        result["seconds_per_step"] = measure_step(REFERENCE, scale.step)
+        write_json(folder / FILE, result)
+    compilations = 2 * len(PAPER) - len(PAPER.keys() & result["memory"].keys())
+    steps = ROUNDS * len(PAPER)
+    seconds: float = compilations * result["seconds_per_compilation"]
+    return seconds + steps * result["seconds_per_step"]
 
 
 def run(scale: Scale, folder: Path, console: Console) -> None:
@@ -71,12 +77,12 @@ def load(scale: Scale, folder: Path) -> dict[str, Any]:
     """What was measured so far.
 
     Raises:
-      InputError: if it was measured of other steps.
+      InputError: if it was measured of other steps, on another device, or by other versions.
     """
+    environment = describe_environment("rctaf reproduce table-2 --scale " + scale.name)
     sizes = {"step": scale.step._asdict(), "memory_step": scale.memory_step._asdict()}
     if not (folder / FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        environment = describe_environment("rctaf reproduce table-2 --scale " + scale.name)
         return {"environment": environment, **sizes, "rounds": ROUNDS, "memory": {}}
     result: dict[str, Any] = read_json(folder / FILE)
     for name, size in sizes.items():
@@ -85,7 +91,23 @@ def load(scale: Scale, folder: Path) -> dict[str, Any]:
                 f"{folder / FILE} is of {name} {result.get(name)}, this scale of {size}: choose "
                 "another --output."
             )
+    check_environment(folder / FILE, result.get("environment", {}), environment)
     return result
+
+
+def check_environment(path: Path, found: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse to compare memory and times of two machines or of two versions.
+
+    Raises:
+      InputError: naming the first difference.
+    """
+    there = device_and_versions(found)
+    for name, value in device_and_versions(here).items():
+        if there.get(name) != value:
+            raise InputError(
+                f"{path} was measured with {name} {there.get(name)}, here it would be with "
+                f"{value}: choose another --output."
+            )
 
 
 def remember_memory(scale: Scale, folder: Path, activation: str) -> None:

@@ -17,12 +17,14 @@ from rctaf_jax.experiments.claims import judge
 from rctaf_jax.experiments.paper import folder as folders
 from rctaf_jax.experiments.paper import reproduce as module
 from rctaf_jax.experiments.paper import table_2
+from rctaf_jax.experiments.paper.experiment import Own
 from rctaf_jax.experiments.paper.folder import study_folders
 from rctaf_jax.experiments.paper.overhead import StepSize
 from rctaf_jax.experiments.paper.page import write_page
 from rctaf_jax.experiments.paper.registry import EXPERIMENTS, experiments_named, lacks
 from rctaf_jax.experiments.paper.reproduce import reproduce
 from rctaf_jax.experiments.paper.scales import SCALES, Scale, scale_named, study
+from rctaf_jax.experiments.sweep import resolve_settings
 
 BASE = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
@@ -110,6 +112,7 @@ def test_figures_and_page(done):
         assert f'id="{name}"' in page
         assert EXPERIMENTS[name].paper.split(" (")[0][:40] in page.replace("&#39;", "'")
     assert "not enough data" in page
+    assert "If --output, --data-dir or --engine were given, they belong to it too." in page
     assert "training images per second" in page
     for word in ("<script", "<link", "<img"):
         assert word not in page
@@ -182,6 +185,17 @@ def test_a_figure_of_a_part(done, tmp_path):
     assert "not trained yet: rct-af-beta1-alpha14-seed0" in page
 
 
+def test_networks_trained_elsewhere_are_told_of(done, tmp_path):
+    copy = tmp_path / "results"
+    shutil.copytree(done[0], copy)
+    place = copy / "studies" / "trades" / "members" / "rct-af-beta1-alpha14-seed0"
+    environment = json.loads((place / "environment.json").read_text())
+    assert environment["command"] == COMMAND
+    (place / "environment.json").write_text(json.dumps(environment | {"device": "gpu x 8"}))
+    page = write_page(copy).read_text()
+    assert page.count("device cpu x 4 (5 networks), gpu x 8 (1 network).") == 1
+
+
 def test_more_than_an_hour_is_asked_about(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ASK_AFTER", 0.0)
     with pytest.raises(InputError, match="nothing was started"):
@@ -233,6 +247,74 @@ def test_table_2(tmp_path, monkeypatch):
         table_2.load(other, folder / "table-2")
 
 
+def test_table_2s_estimate_counts_what_is_left(tmp_path, monkeypatch):
+    """Three activations, two rounds; ReLU's memory is measured by the trial."""
+    trials = []
+
+    def measure_memory(activation, size):
+        trials.append(("memory", activation))
+        return {"temporary_bytes": 1, "argument_bytes": 1}
+
+    def measure_step(activation, size):
+        trials.append(("step", activation))
+        return 0.25
+
+    monkeypatch.setattr(table_2, "measure_memory", measure_memory)
+    monkeypatch.setattr(table_2, "measure_step", measure_step)
+    table_2.estimate(TINY, tmp_path)
+    table_2.estimate(TINY, tmp_path)
+    assert trials == [("memory", "relu"), ("step", "relu")]
+    kept = json.loads((tmp_path / "overhead.json").read_text())
+    assert kept["seconds_per_step"] == 0.25
+    (tmp_path / "overhead.json").write_text(json.dumps(kept | {"seconds_per_compilation": 10.0}))
+    assert table_2.estimate(TINY, tmp_path) == (2 + 3) * 10.0 + 2 * 3 * 0.25
+    table_2.remember_memory(TINY, tmp_path, "gelu")
+    assert table_2.estimate(TINY, tmp_path) == (1 + 3) * 10.0 + 2 * 3 * 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"device": "TPU v9 x 8"}, "was measured with device TPU v9 x 8, here it would be with "),
+        ({"versions": {"python": "2.7"}}, "was measured with python 2.7, here it would be with 3"),
+    ],
+)
+def test_table_2_is_of_one_machine(tmp_path, monkeypatch, change, sentence):
+    monkeypatch.setattr(table_2, "measure_memory", lambda *_: {"temporary_bytes": 1})
+    table_2.remember_memory(TINY, tmp_path, "relu")
+    table_2.remember_memory(TINY, tmp_path, "gelu")
+    result = json.loads((tmp_path / "overhead.json").read_text())
+    result["environment"] |= change
+    (tmp_path / "overhead.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match=rf"{sentence}.*: choose another --output\.$"):
+        table_2.estimate(TINY, tmp_path)
+
+
+def test_own_measurements_are_tried_before_studies_and_shown_after(tmp_path, monkeypatch):
+    tried = []
+
+    def own(scale, folder):
+        tried.append(folder.name)
+        return 1.0
+
+    def study(sweep, entries):
+        tried.append(sweep.folder.name)
+        return 1.0
+
+    monkeypatch.setattr(module, "estimate", study)
+    measuring = EXPERIMENTS["table-2"]._replace(own=Own(own, table_2.run))
+    plan = module.make_plan(
+        [EXPERIMENTS["table-1"], measuring],
+        TINY,
+        tmp_path,
+        COMMAND,
+        Console(file=io.StringIO()),
+        is_tried=True,
+    )
+    assert tried[0] == "table-2"
+    assert [line.name for line in plan.lines] == [*tried[1:], "table-2"]
+
+
 def test_studies_that_a_scale_lacks_are_left_out(tmp_path):
     with pytest.raises(InputError, match=r"figure-6 is not of scale tiny.*larger --scale"):
         run(["figure-6"], tmp_path / "results")
@@ -282,7 +364,11 @@ def test_the_papers_figure_3_has_alphas_from_1_to_50():
     assert len(table & {entry.id for entry in part.entries}) == 3
 
 
-def test_scales_are_resolved_without_grids():
+def test_scales_have_no_grids_and_those_of_digits_can_run():
+    for config in SCALES["digits"].studies.values():
+        resolved, _ = resolve_settings(config)
+        assert resolved.train.epochs == 10
+        assert resolved.train.learning_rate == 0.1
     for scale in SCALES.values():
         for config in scale.studies.values():
             assert (config.betas, config.curvatures, config.baselines, config.seeds) == ((),) * 4
