@@ -18,7 +18,7 @@ from rctaf_jax.data import Split
 
 from ...training.members import stack
 from ..expand import Entry, by_family
-from ..measure import hessian_split, make_logits
+from ..measure import AUTOATTACK_BATCH, hessian_split, make_logits
 from ..sweep import Programs, Sweep, is_done, missing_groups, programs_of
 
 AUTOATTACK_FORWARDS = 10_000
@@ -91,7 +91,7 @@ def _evaluation(sweep: Sweep, programs: Programs, entry: Entry, variables: Any) 
 def _autoattack(sweep: Sweep, entry: Entry, variables: Any) -> Cost:
     """From a forward pass, since what AutoAttack compiles depends on how many images it gets."""
     num_images = len(sweep.dataset.test.labels)
-    batch = min(sweep.config.evaluation.evaluation_batch, num_images)
+    batch = min(sweep.config.evaluation.evaluation_batch, AUTOATTACK_BATCH, num_images)
     images = jnp.asarray(sweep.dataset.test.images[:batch]) / 255
     forward = jax.jit(make_logits(sweep.config.train, entry.activation, sweep.dataset.num_classes))
     with jax.default_matmul_precision("highest"):
