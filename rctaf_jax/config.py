@@ -210,6 +210,16 @@ def check_positive(**values: float | None) -> None:
             )
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that JAX cannot take.
+
+    Raises:
+      InputError: if it has more than 64 bits.
+    """
+    if not -(2**63) <= seed < 2**63:
+        raise InputError(f"a seed has at most 64 bits, one of them its sign; received {seed}.")
+
+
 def as_json(config: Any) -> dict[str, Any]:
     """A configuration as plain values for JSON."""
     return dataclasses.asdict(config)

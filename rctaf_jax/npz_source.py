@@ -75,10 +75,13 @@ def _read_arrays(file: IO[bytes], where: str) -> dict[str, Array]:
         archive = np.load(file, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise ValueError("one array, not an archive of arrays")
-        return {key: archive[key] for key in archive.files}
+        stored = {key: archive[key] for key in archive.files}
+        if strange := [key for key, value in stored.items() if not isinstance(value, np.ndarray)]:
+            raise ValueError(f"{strange[0]} is no array")
+        return stored
     except (OSError, EOFError, ValueError, KeyError, MemoryError, NotImplementedError) as error:
         reason: Exception = error
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted
         reason = error
     raise InputError(
         f"cannot read {where} ({reason}): expected an intact .npz file without pickled objects"

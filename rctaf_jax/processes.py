@@ -49,6 +49,7 @@ def joined(
     """
     count = _number("num-processes", num_processes, "JAX_NUM_PROCESSES")
     index = _number("process-index", process_index, "JAX_PROCESS_ID")
+    _check_coordinator(coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"))
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the run's to handle.
     try:
         jax.distributed.initialize(coordinator, count, index)
@@ -73,6 +74,16 @@ def joined(
     finally:
         ended.set()
         jax.distributed.shutdown()
+
+
+def _check_coordinator(address: str | None) -> None:
+    """Refuse an address without a port, at which JAX itself would crash."""
+    host, _, port = (address or "").rpartition(":")
+    is_port = port.isascii() and port.isdigit() and 0 < int(port) < 65536
+    if address is not None and not (host and is_port):
+        raise InputError(
+            f"coordinator is {address!r}: it must be HOST:PORT, the port from 1 to 65535."
+        )
 
 
 def _number(name: str, given: int | None, variable: str) -> int | None:

@@ -195,6 +195,12 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
         (["train", "--awp-epoch", "2"], "awp-epoch 2 without awp"),
         (["train", "--awp", "0.01", "--awp-epoch", "99"], "1 to 12"),
         (["train", "--batch-size", "2"], "cannot be shared equally by 4 devices"),
+        (["train", "--method", "dajat", "--schedule", "step"], "no epochs at which"),
+        (["train", "--step-size", "-0.1"], "step-size must be 0 or more"),
+        (["train", "--step-size", "nan"], "step-size must be 0 or more"),
+        (["train", "--seed", str(2**63)], "a seed has at most 64 bits"),
+        (["sweep", "--seeds", str(2**63)], "a seed has at most 64 bits"),
+        (["train", "--evaluation-batch", "0"], "evaluation-batch must be a positive number"),
         (["activations", "rct-af:beta=1.5,alpha=2"], "beta"),
         (["data", "missing.npz"], "missing.npz"),
     ],
@@ -208,7 +214,8 @@ def test_a_place_that_cannot_be_written_is_one_sentence_and_exit_code_2(tmp_path
     (tmp_path / "file").touch()
     sentence = refusal(capsys, *words, "--output", tmp_path / "file" / "folder")
     assert str(tmp_path / "file") in sentence
-    assert "Not a directory; choose a place that can be written" in sentence
+    assert "Not a directory" in sentence
+    assert "another --output" in sentence
 
 
 def test_a_full_disk_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch):
@@ -266,6 +273,14 @@ def test_a_damaged_run_is_refused_and_kept(run, tmp_path, capsys):
 def test_a_run_of_another_method_or_activation_is_refused(run, capsys, change, message):
     words = ["train", *TINY, "--epsilon", "0.1", *change, "--output", run]
     assert message in refusal(capsys, *words)
+
+
+def test_weights_that_are_not_finite_are_not_called_trained(tmp_path, capsys):
+    """One step of a huge rate: its loss is that of the weights before it."""
+    words = ["train", *TINY, "--epochs", "1", "--num-train", "16"]
+    words += ["--learning-rate", "1e30", "--weight-decay", "1e30"]
+    message = refusal(capsys, *words, "--output", tmp_path / "run")
+    assert "not finite at step 0" in message
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, capsys):

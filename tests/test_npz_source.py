@@ -1,5 +1,6 @@
 import io
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -171,6 +172,24 @@ def test_npz_that_is_no_archive(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"mine\.npz .*expected an intact \.npz") as caught:
             load(path)
         assert one_sentence(str(caught.value))
+
+
+def test_npz_with_members_that_are_no_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images", b"photographs")
+        archive.writestr("labels", b"1 2 3")
+    with pytest.raises(InputError, match=r"images is no array.*expected an intact \.npz"):
+        load(path)
+
+
+def test_npz_that_is_encrypted(tmp_path: Path) -> None:
+    path = written(tmp_path, arrays())
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1  # the flag, in the first entry of the directory
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"encrypted.*expected an intact \.npz"):
+        load(path)
 
 
 def test_npz_that_cannot_be_opened(tmp_path: Path) -> None:

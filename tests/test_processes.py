@@ -172,6 +172,15 @@ def test_a_process_without_a_cluster_is_told_what_to_give():
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("address", ["localhost", "localhost:", ":12", "host:abc", "host:65536"])
+def test_a_coordinator_is_a_host_and_a_port(address, monkeypatch):
+    with pytest.raises(InputError, match=r"it must be HOST:PORT"), processes.joined(address, 1, 0):
+        pass
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+    with pytest.raises(InputError, match=r"it must be HOST:PORT"), processes.joined(None, 1, 0):
+        pass
+
+
 def test_numbers_of_the_environment_are_integers(monkeypatch):
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     refusal = pytest.raises(InputError, match="JAX_NUM_PROCESSES is 'two': it must be an integer")

@@ -101,22 +101,24 @@ def train_members(
     Raises:
       Preempted: if `should_stop` said so, after a save.
     """
-    first_bad = np.full(len(members), NEVER)
+    first_bad = np.full(len(members), NEVER, np.int32)
 
     def watch(step: int, metrics: Metrics) -> None:
+        nonlocal first_bad
         bad = metrics.first_bad_step.ravel()[: len(members)]
-        np.minimum(first_bad, bad, out=first_bad)
+        first_bad = np.minimum(first_bad, bad)
         report(step, metrics)
 
     def save(step: int, state: TrainState) -> None:
         # The last state is the caller's to keep.
         if step < trainer.num_steps:
-            checkpoints.save(step, state)
+            checkpoints.save(step, {"states": state, "first_bad": first_bad})
 
     states = stack([trainer.initial(m.seed, m.alpha) for m in members], devices, per_device)
     first_step = checkpoints.latest or 0
     if first_step:
-        states = checkpoints.restore(states)
+        kept = checkpoints.restore({"states": states, "first_bad": first_bad})
+        states, first_bad = kept["states"], np.array(kept["first_bad"])
     states = run(
         advance,
         states,

@@ -132,8 +132,8 @@ class Recipe(NamedTuple):
       learning_rate: its peak.
       schedule: a name in `schedules.SCHEDULES`.
       weight_decay: added to the gradient.
-      decay_epochs: where the step schedule divides the learning rate by 10; those after `epochs`
-        belong to longer runs. A run of other length scales them.
+      decay_epochs: those, counted from 1, at whose start the step schedule divides the learning
+        rate by 10; those after `epochs` belong to longer runs. A run of other length scales them.
       budget: a name in `budgets.BUDGETS`.
       attack_steps: steps of the inner maximisation under the budget "fixed".
       step_size: of such a step under Linf at epsilon 8/255.
@@ -156,8 +156,8 @@ class Recipe(NamedTuple):
 
     @property
     def decays(self) -> tuple[float, ...]:
-        """`decay_epochs` as shares of the run."""
-        return tuple(epoch / self.epochs for epoch in self.decay_epochs)
+        """What share of the run is before each of `decay_epochs`."""
+        return tuple((epoch - 1) / self.epochs for epoch in self.decay_epochs)
 
 
 class Published(NamedTuple):

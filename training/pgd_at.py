@@ -21,7 +21,7 @@ def recipe(setting: Setting) -> Recipe:
         epochs=110,
         learning_rate=0.1,
         schedule="step",
-        decay_epochs=(100, 105),
+        decay_epochs=(101, 106),
         weight_decay=5e-4,
         attack_steps=10,
         step_size=2 / 255,

@@ -19,8 +19,7 @@ from .registry import published
 from .schedules import Length, schedule_named
 
 REFERENCE_EPSILON = 8 / 255
-# Mirrored digits are not digits; everything else is a photograph until said otherwise.
-AUGMENTATION_BY_DATA = {"digits": "none"}
+DIGITS_SHAPE = (8, 8, 1)
 AWP_EPOCH = 10
 AVERAGED_SHARE = 3 / 4
 AVERAGED_STEPS = 110 * 390
@@ -35,14 +34,15 @@ def resolve(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     """
     recipe = recipe_of(config, dataset.num_classes)
     threat_model(config.norm, config.epsilon)
-    data_kind = dataset.name.split("[")[0]
+    # Mirrored digits are not digits; everything else is a photograph until said otherwise.
+    is_digits = dataset.name.split("[")[0] == "digits" and dataset.image_shape == DIGITS_SHAPE
     config = filled(
         config,
         epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         schedule=recipe.schedule,
         weight_decay=recipe.weight_decay,
-        augmentation=AUGMENTATION_BY_DATA.get(data_kind, "crop-flip"),
+        augmentation="none" if is_digits else "crop-flip",
         awp=recipe.awp,
         averaging=recipe.averaging and scaled_decay(recipe.averaging, config, recipe, dataset),
         budget=recipe.budget,
@@ -135,7 +135,16 @@ def resolve_options(
             f"{method}'s temperature must be more than 0 and its label-smoothing less than 1; "
             f"received {', '.join(given)}."
         )
-    return tuple(f"{name.replace('_', '-')}={value:g}" for name, value in options.items())
+    return tuple(f"{name.replace('_', '-')}={exact(value)}" for name, value in options.items())
+
+
+def exact(value: float) -> str:
+    """A number in as few digits as tell it from all others.
+
+    >>> exact(6.0), exact(1 / 3)
+    ('6', '0.3333333333333333')
+    """
+    return repr(value).removesuffix(".0")
 
 
 def options_of(config: TrainConfig) -> dict[str, float]:
@@ -162,8 +171,15 @@ def check(config: TrainConfig, dataset: Dataset) -> None:
     schedule_named(str(config.schedule), Length(1, 1))
     if config.weight_decay is None or not 0 <= config.weight_decay < float("inf"):
         raise InputError(f"weight-decay must be 0 or more; received {config.weight_decay}.")
+    if config.schedule == "step" and not recipe_of(config, dataset.num_classes).decay_epochs:
+        raise InputError(
+            f"{config.method} has no epochs at which the schedule step would decay: choose another "
+            "--schedule."
+        )
     if config.attack_steps is not None and config.attack_steps < 0:
         raise InputError(f"attack-steps must be 0 or more; received {config.attack_steps}.")
+    if config.step_size is not None and not 0 <= config.step_size < float("inf"):
+        raise InputError(f"step-size must be 0 or more; received {config.step_size}.")
     check_wrappers(config)
     num_train = len(dataset.train.labels)
     if num_train < config.batch_size:

@@ -15,7 +15,7 @@ def recipe(setting: Setting) -> Recipe:
         epochs=200,
         learning_rate=0.1,
         schedule="cosine",
-        decay_epochs=(100, 150),
+        decay_epochs=(101, 151),
         weight_decay=5e-4,
         attack_steps=0,
         step_size=0.0,

@@ -74,7 +74,8 @@ class Metrics(NamedTuple):
       loss: of the losses; divide by `num_steps`.
       accuracy: of the batches' shares of right answers; divide by `num_steps`.
       num_steps: how many steps.
-      first_bad_step: the first step whose loss was not finite, `NEVER` if none.
+      first_bad_step: the first step whose loss was not finite, or whose weights, if it is the last
+        of a call; `NEVER` if none.
     """
 
     loss: Float[Array, ""]
@@ -232,6 +233,11 @@ def make_advance(
             summed = jax.tree.map(lambda sum_, x: sum_ + x.astype(sum_.dtype), total, new)
             return state, summed._replace(first_bad_step=first_bad)
 
-        return jax.lax.fori_loop(0, num_steps, body, (state, zero_metrics()))
+        state, total = jax.lax.fori_loop(0, num_steps, body, (state, zero_metrics()))
+        # A loss tells of the weights before its step; those after the last one are looked at.
+        kept = jax.tree.leaves((state.weights, state.statistics))
+        is_finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in kept]))
+        bad_step = jnp.where(is_finite, NEVER, state.step - 1)
+        return state, total._replace(first_bad_step=jnp.minimum(total.first_bad_step, bad_step))
 
     return advance

@@ -31,6 +31,7 @@ from .environment import describe_devices
 from .evaluate_run import evaluate_run
 from .expand import expand
 from .hessian_run import hessian_run
+from .measure import check_evaluation
 from .paper.folder import is_reproduction
 from .paper.page import write_page
 from .paper_commands import Activations, Claims, Reproduce, ValidateAppendix
@@ -117,6 +118,7 @@ class Train:
 
     def run(self, console: Console, command: str) -> None:
         """Train, evaluate; several processes only train."""
+        check_evaluation(self.evaluation)
         cluster = self.cluster
         if cluster.distributed:
             with processes.joined(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.config import SweepConfig
+from rctaf_jax.config import SweepConfig, check_seed
 from rctaf_jax.errors import InputError
 
 
@@ -33,6 +33,8 @@ def expand(config: SweepConfig) -> list[Entry]:
         for name, text in [*family, *baselines]
         for seed in config.seeds
     ]
+    for seed in config.seeds:
+        check_seed(seed)
     if not entries:
         raise InputError("the sweep is empty: give a curvature or a baseline, and a seed.")
     ids = [entry.id for entry in entries]

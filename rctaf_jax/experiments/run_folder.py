@@ -8,6 +8,7 @@ A sweep's members are runs too, so that each can be evaluated again on its own.
 import dataclasses
 import json
 import os
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,13 +65,38 @@ def claim_folder(folder: Path, config: Any, dataset: Dataset, command: str) -> N
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is in the way and no results folder: choose another --output.")
-    # Made aside and renamed, so that a folder is either complete or not there.
+    texts = {
+        "environment.json": describe_environment(command),
+        "data.json": dataset.provenance(),
+        "config.json": stated,
+    }
+    try:
+        make_folder(folder.absolute(), texts)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made ({error.strerror}): choose another --output."
+        ) from None
+
+
+def make_folder(folder: Path, texts: dict[str, Any]) -> None:
+    """A folder with JSON files, complete or not there; one that is there and empty is filled.
+
+    Nothing can be renamed onto a mount point or a link, so such a folder is filled in order, the
+    last file being the one that it is known by.
+    """
+    if folder.exists():
+        for name, value in texts.items():
+            write_json(folder / name, value)
+        return
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    aside.mkdir(parents=True)
-    write_json(aside / "environment.json", describe_environment(command))
-    write_json(aside / "data.json", dataset.provenance())
-    write_json(aside / "config.json", stated)
-    os.replace(aside, folder)
+    try:
+        aside.mkdir(parents=True)
+        for name, value in texts.items():
+            write_json(aside / name, value)
+        os.replace(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def check_same(path: Path, found: dict[str, Any], stated: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from rctaf_jax import parallel, processes
 from rctaf_jax.activations import parse_activation
+from rctaf_jax.config import check_seed
 from rctaf_jax.data import Dataset
 
 from ..training.checkpoint import Checkpoints
@@ -140,5 +141,6 @@ def resolve_run(config: RunConfig, dataset: Dataset) -> RunConfig:
     Raises:
       InputError: naming what cannot be.
     """
+    check_seed(config.seed)
     text = parse_activation(config.activation).text
     return RunConfig(config.data, resolve(config.train, dataset), text, config.seed)

@@ -21,7 +21,7 @@ from rctaf_jax.experiments.expand import Entry, by_family, expand, groups_of
 from rctaf_jax.experiments.progress import SweepProgress
 from rctaf_jax.experiments.report import write_report
 from rctaf_jax.experiments.results import load_results
-from rctaf_jax.experiments.run_folder import open_run
+from rctaf_jax.experiments.run_folder import claim_folder, open_run
 from rctaf_jax.experiments.sweep import open_sweep, resolve_sweep, run_members, run_sweep
 
 SMALL = SweepConfig(
@@ -265,6 +265,29 @@ def test_a_member_that_is_measured_again_is_not_done_until_it_is(folder, tmp_pat
 def test_the_same_images_at_another_place_are_the_same(folder):
     moved = dataclasses.replace(SMALL, data=dataclasses.replace(SMALL.data, data_dir="/elsewhere"))
     assert "6 of 6 members are done already" in sweep(moved, folder)
+
+
+def test_a_folder_that_is_there_and_empty_is_filled(tmp_path, monkeypatch):
+    """A mount point or a link cannot be renamed onto."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config, dataset = resolve_sweep(SMALL)
+    for folder in (tmp_path / "link", Path()):
+        claim_folder(folder, config, dataset, COMMAND)
+        claim_folder(folder, config, dataset, COMMAND)
+        names = {"config.json", "data.json", "environment.json"}
+        assert {path.name for path in folder.iterdir()} == names
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_and_leaves_nothing(tmp_path):
+    config, dataset = resolve_sweep(SMALL)
+    (tmp_path / "file").write_text("important")
+    with pytest.raises(InputError, match=r"file/x cannot be made \(Not a directory\): choose"):
+        claim_folder(tmp_path / "file" / "x", config, dataset, COMMAND)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.loop import DivergedError, check_finite, run
-from rctaf_jax.training.members import Member, map_members, stack, train_members, unstack
+from rctaf_jax.training.members import Member, Trained, map_members, stack, train_members, unstack
 from rctaf_jax.training.preemption import watch_for_termination
 from rctaf_jax.training.step import NEVER
 from rctaf_jax.training.trainer import device_data, make_trainer
@@ -205,7 +205,7 @@ def test_a_group_goes_on_from_its_checkpoint(small, tmp_path):
     states, _ = advance(states, data, trainer.settings, 6)
     steps = []
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(6, states)
+        checkpoints.save(6, {"states": states, "first_bad": np.full(1, NEVER, np.int32)})
         (trained,) = train_members(
             trainer,
             advance,
@@ -244,3 +244,30 @@ def test_stack_and_unstack_are_inverse(small):
     back = unstack(stack(states, jax.local_devices()[:2], 2), 3, 2)
     for state, again in zip(states, back, strict=True):
         assert_same(state, again)
+
+
+def test_the_step_of_divergence_survives_an_interruption(small, tmp_path):
+    trainer, _, _, data = small
+    devices = jax.local_devices()[:1]
+
+    def train(stops: int) -> Trained:
+        answers = iter([True] * stops + [False] * 1000)
+        while True:
+            with Checkpoints(tmp_path / str(stops)) as checkpoints:
+                try:
+                    (trained,) = train_members(
+                        trainer,
+                        map_members(trainer, devices, 1),
+                        [Member(0, float("nan"))],
+                        data,
+                        devices=devices,
+                        per_device=1,
+                        checkpoints=checkpoints,
+                        report=ignore,
+                        should_stop=lambda: next(answers),
+                    )
+                except Preempted:
+                    continue
+            return trained
+
+    assert train(stops=0).first_bad_step == train(stops=2).first_bad_step == 0

@@ -132,14 +132,38 @@ def test_schedules_start_at_one_and_never_rise(name):
     assert (values > 0).all()
 
 
+def test_options_are_kept_exactly(config, dataset):
+    wanted = dataclasses.replace(config, method="trades", method_options=("beta=1/3",))
+    assert options_of(resolve(wanted, dataset)) == {"beta": 1 / 3}
+
+
+def test_only_the_packages_digits_are_not_mirrored(config, dataset):
+    left_out = dataclasses.replace(config, augmentation=None)
+    ours = dataclasses.replace(dataset, name="digits[train=48,test=16]")
+    colours = [Split(np.repeat(s.images, 3, axis=-1), s.labels) for s in (ours.train, ours.test)]
+    photographs = dataclasses.replace(ours, train=colours[0], test=colours[1])
+    assert resolve(left_out, photographs).augmentation == "crop-flip"
+
+
 def test_schedules_by_hand():
-    """The decay of TRADES at epochs 75, 90 and 100, in the published 76 epochs of 10 steps."""
+    """The published decays, in epochs of 10 steps.
+
+    TRADES' and MART's released code counts epochs from 1 and decays from 75, 90 and 100 on, early
+    stopping's after 100 and 105 whole epochs.
+    """
     cosine = schedule_named("cosine", Length(10, 10))
     decays = METHODS["trades"].recipe(Setting()).decays
     step = schedule_named("step", Length(76, 10, decays))
     np.testing.assert_allclose(cosine(25), (1 + np.cos(np.pi / 4)) / 2, rtol=1e-6)
-    times = (0, 749, 750, 759, 900, 1000)
+    times = (0, 739, 740, 759, 890, 990)
     np.testing.assert_allclose([step(t) for t in times], [1, 1, 0.1, 0.1, 0.01, 1e-3], rtol=1e-6)
+    wide_mart = METHODS["mart"].recipe(Setting(is_wide=True)).decays
+    step = schedule_named("step", Length(90, 10, wide_mart))
+    np.testing.assert_allclose([step(t) for t in (889, 890)], [0.1, 0.01], rtol=1e-6)
+    early = METHODS["pgd-at"].recipe(Setting()).decays
+    step = schedule_named("step", Length(110, 10, early))
+    times = (999, 1000, 1049, 1050)
+    np.testing.assert_allclose([step(t) for t in times], [1, 0.1, 0.1, 0.01], rtol=1e-6)
     by_epoch = [schedule_named(f"epoch-cosine{end}", Length(4, 10)) for end in ("", "-end")]
     for schedule, angles in zip(by_epoch, (np.arange(4) / 4, np.arange(1, 5) / 5), strict=True):
         values = [schedule(jnp.int32(t)) for t in range(40)]
