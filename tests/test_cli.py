@@ -182,6 +182,8 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
         (["hessian", "/nonexistent"], "/nonexistent is not the folder of a run"),
         (["attack", "/nonexistent"], "/nonexistent is not the folder of a run"),
         (["attack", "/nonexistent", "--epsilon", "0"], "epsilon must be a positive number"),
+        (["attack", "/nonexistent", "--version", "rand"], "choose standard or plus"),
+        (["attack", "/nonexistent", "--version", "fast"], "unknown version 'fast'"),
         (["report", "/nonexistent"], "/nonexistent"),
         (["reproduce", "figure-9"], "choose from figure-1, figure-2"),
         (["reproduce", "figure-1", "--scale", "huge"], "digits, cpu, gpu, paper"),

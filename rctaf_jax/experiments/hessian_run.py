@@ -5,6 +5,7 @@
 `sums.npz` is what a method needs to go on: interrupted, or asked for more probes, it continues.
 """
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,16 @@ def _setup(method: str, config: DiagonalConfig, run: Run, problem: Problem) -> d
         "activation": run.config.activation,
         "step": int(run.state.step),
         "data": run.dataset.provenance(),
+        "weights": _hash((problem.params, problem.rest)),
     }
+
+
+def _hash(tree: Any) -> str:
+    """Of shapes, types and values of all leaves, by which a network is known again."""
+    digest = hashlib.sha256()
+    for leaf in map(np.asarray, jax.device_get(jax.tree.leaves(tree))):
+        digest.update(f"{leaf.shape} {leaf.dtype} ".encode() + leaf.tobytes())
+    return digest.hexdigest()
 
 
 def _advance(way: Way, until: float | None, folder: Path, console: Console) -> tuple[State, int]:
