@@ -173,6 +173,7 @@ def _make(norm: str, loss_fn: LossFn, num_steps: int, num_eot: int, **identity: 
         step=functools.partial(_step, search, loss_fn, num_eot),
         forward_passes=num_eot,
         backward_passes=num_eot,
+        settings=(("num_eot", num_eot),),
         **identity,
     )
 

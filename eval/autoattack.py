@@ -90,7 +90,9 @@ def autoattack(
         norm: `Linf`, `L2` or `L1`.
         epsilon: radius in pixels of [0, 1], above 0.
         version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
-        attacks: names of attacks, or attacks, instead of a version's.
+        attacks: names of attacks, or attacks, instead of a version's. A name stands for the
+            version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
+            `rand`, else for the one in `versions.ATTACKS`.
         individual: run each attack on all correctly classified images, not only on those that
             withstood the others.
         key: of all random numbers.
@@ -348,12 +350,17 @@ def _describe(
     """What must be the same for a folder to be gone on with."""
     content = hashlib.sha256(np.ascontiguousarray(examples.images).tobytes())
     content.update(examples.labels.tobytes())
-    attacks = [program.attack for program in programs]
     return {
         "norm": threat.norm,
         "epsilon": threat.epsilon,
         "individual": individual,
-        "attacks": [f"{a.name}: {a.num_runs} x {a.num_steps} steps" for a in attacks],
+        "attacks": [_say(program.attack) for program in programs],
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "images and labels": content.hexdigest(),
     }
+
+
+def _say(attack: Attack) -> str:
+    """Such as `square: 1 x 5000 steps, initial_fraction 0.8`."""
+    settings = [f"{name} {value}" for name, value in attack.settings]
+    return ", ".join([f"{attack.name}: {attack.num_runs} x {attack.num_steps} steps", *settings])

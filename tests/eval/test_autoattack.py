@@ -17,6 +17,7 @@ from rctaf_jax.eval.autoattack import autoattack, example_keys, make_autoattack,
 from rctaf_jax.eval.checks import AutoAttackWarning
 from rctaf_jax.eval.fab import make_fab, make_fab_targeted
 from rctaf_jax.eval.square import make_square
+from rctaf_jax.eval.versions import attacks_named
 from rctaf_jax.threat_model import threat_model
 
 KEY = jax.random.key(0)
@@ -347,6 +348,37 @@ def test_folder_of_another_model_or_data_is_refused(tmp_path):
         autoattack(curved, IMAGES[::-1], CURVED_LABELS[::-1], **settings)
     with pytest.raises(InputError, match=r"another epsilon: 0.05 there, 0.06 here"):
         autoattack(curved, IMAGES, CURVED_LABELS, **(settings | {"epsilon": 0.06}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            make_square(norm="Linf", num_queries=10),
+            make_square(norm="Linf", num_queries=10, initial_fraction=0.5),
+        ),
+        (
+            make_apgd(norm="Linf", loss="ce", num_steps=3),
+            make_apgd(norm="Linf", loss="ce", num_steps=3, num_eot=2),
+        ),
+    ],
+)
+def test_folder_of_another_setting_is_refused(tmp_path, one, other):
+    """Though both go through as many runs of as many steps."""
+    assert (one.num_runs, one.num_steps) == (other.num_runs, other.num_steps)
+    settings = dict(key=KEY, epsilon=SMALL["Linf"], directory=tmp_path)
+    for _ in range(2):
+        autoattack(curved, IMAGES, CURVED_LABELS, attacks=[one], **settings)
+    with pytest.raises(InputError, match=f"another attacks: .*{one.name}: 1 x .*; give another"):
+        autoattack(curved, IMAGES, CURVED_LABELS, attacks=[other], **settings)
+
+
+def test_a_name_is_the_versions_own_attack():
+    named = ["apgd-ce", "square"]
+    draws = [a.forward_passes for a in attacks_named("rand", named, norm="L2", num_classes=5)]
+    assert draws == [20, 1]
+    runs = [a.num_runs for a in attacks_named("plus", named, norm="L2", num_classes=5)]
+    assert runs == [5, 1]
 
 
 def test_interrupted_keeps_all_that_was_done(tmp_path):
