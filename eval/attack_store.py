@@ -63,9 +63,8 @@ class Store:
         if self.directory is None:
             return
         for path in sorted((self.directory / attack).glob("*.npz")):
-            arrays = _read(path)
-            seconds = float(arrays.pop("seconds"))
-            yield Finished(**arrays), seconds
+            arrays = _read(path, *Finished._fields, "seconds")
+            yield Finished(*(arrays[name] for name in Finished._fields)), float(arrays["seconds"])
 
     def add(self, attack: str, finished: Finished) -> None:
         """Takes in examples that an attack is done with; writes them every now and then."""
@@ -101,7 +100,7 @@ def _check_setup(directory: Path, setup: Mapping[str, Any]) -> None:
 
 
 def _check_network(directory: Path, clean_logits: Float[np.ndarray, "N C"]) -> None:
-    known = _read(directory / LOGITS)["clean_logits"]
+    known = _read(directory / LOGITS, "clean_logits")["clean_logits"]
     scale = max(float(np.abs(np.nan_to_num(known, posinf=0, neginf=0)).max()), 1e-30)
     if not np.allclose(known, clean_logits, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
         raise InputError(
@@ -110,7 +109,6 @@ def _check_network(directory: Path, clean_logits: Float[np.ndarray, "N C"]) -> N
         )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    return read_arrays(
-        path, remedy="run the same again to attack only the examples that were in it"
-    )
+def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
+    remedy = "run the same again to attack only the examples that were in it"
+    return read_arrays(path, remedy=remedy, names=names)

@@ -198,9 +198,12 @@ def _load(path: Path, way: Way) -> tuple[State, int]:
     """The state kept there, or the one before the first number."""
     if not path.exists():
         return way.state, 0
-    arrays = read_arrays(path, remedy="run the same again to start anew")
     leaves, structure = jax.tree.flatten(way.state)
-    kept = [arrays[f"leaf{number}"] for number in range(len(leaves))]
+    names = [f"leaf{number}" for number in range(len(leaves))]
+    arrays = read_arrays(
+        path, remedy="run the same again to start anew", names=[*names, "num_done"]
+    )
+    kept = [arrays[name] for name in names]
     return jax.tree.unflatten(structure, kept), int(arrays["num_done"])
 
 

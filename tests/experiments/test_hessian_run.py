@@ -158,6 +158,13 @@ def test_damaged_sums_are_kept_aside(run, tmp_path):
     assert find(run, tmp_path, **settings)["mean_square"] == before["mean_square"]
 
 
+def test_sums_without_an_array_are_kept_aside(run, tmp_path):
+    find(run, tmp_path, method="hutchinson", num_probes=4)
+    np.savez(tmp_path / "sums.npz", num_done=4)
+    with pytest.raises(InputError, match=r"no array leaf0\) and was kept aside as sums"):
+        find(run, tmp_path, method="hutchinson", num_probes=4)
+
+
 def test_other_settings_do_not_mix(run, tmp_path):
     find(run, tmp_path, method="hutchinson", num_probes=4)
     with pytest.raises(InputError, match="seed = 0, this command 1"):
