@@ -192,7 +192,8 @@ def make_autoattack(
     chosen = tuple(jax.local_devices() if devices is None else devices)
 
     def ask(variables: Variables, images: Array, keys: Array) -> Array:
-        return logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
+        logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
+        return jax.tree.map(_widened, logits)
 
     @functools.cache
     def programs_for(num_classes: int) -> tuple[Programs, ...]:
@@ -240,6 +241,11 @@ def make_autoattack(
         return _result(fates, correct, reports, doubts)
 
     return run
+
+
+def _widened(logits: Array) -> Array:
+    """In float32 at least, since a loss in 16 bits is rounded, and files do not know bfloat16."""
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 def _silent(progress: AttackProgress) -> None:

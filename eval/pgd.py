@@ -186,6 +186,8 @@ def _over_dataset(attack: _Attack, batch_size: int) -> Callable[..., PGDResult]:
         threat = threat_model(attack.norm, epsilon)
         if not (math.isfinite(step_size) and step_size >= 0):
             raise InputError(f"step_size must be a finite number of at least 0, got {step_size}")
+        if jnp.issubdtype(images.dtype, jnp.floating) and images.dtype.itemsize < 4:
+            images = images.astype(jnp.float32)  # 16 bits would round a step past the budget
         result = over_batches(
             lambda batch: compiled(variables, batch, key, threat.epsilon, float(step_size)),
             images,

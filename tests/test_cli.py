@@ -89,6 +89,12 @@ def test_attack_leaves_verdicts_and_images_and_goes_on(run, tmp_path, capsys):
     assert again["attacks"][1]["seconds"] <= seconds * 1.5
 
 
+def test_another_norm_needs_its_own_radius(run, tmp_path, capsys):
+    words = ["attack", run, "--norm", "L2", "--output", tmp_path / "attack"]
+    assert "trained for Linf, whose radius means nothing in L2: give" in refusal(capsys, *words)
+    assert not (tmp_path / "attack").exists()
+
+
 def test_autoattack_can_be_what_is_evaluated(run, monkeypatch):
     """A stand-in of two short attacks instead of the standard four, which take minutes."""
     from rctaf_jax.eval import make_apgd, make_square

@@ -51,6 +51,11 @@ def attack_run(
     run = open_run(run_folder)
     train = run.config.train
     norm = config.norm or train.norm
+    if norm != train.norm and config.epsilon is None:
+        raise InputError(
+            f"the network was trained for {train.norm}, whose radius means nothing in {norm}: give "
+            "epsilon too."
+        )
     epsilon = train.epsilon if config.epsilon is None else config.epsilon
     images, labels = (leaf[: config.num_examples] for leaf in run.dataset.test)
     attack = make_autoattack(
