@@ -25,6 +25,7 @@ from . import checks
 from .attack import Attack, Examples
 from .attack_store import Store
 from .ensemble import AttackProgress, AttackReport, Fates, Setting, run_all
+from .keys import threefry_key
 from .pool import Ask, Programs, Variables, make_programs
 from .verdict import judge, require_allowed
 from .versions import attacks_named, version_of
@@ -95,7 +96,7 @@ def autoattack(
             `rand`, else for the one in `versions.ATTACKS`.
         individual: run each attack on all correctly classified images, not only on those that
             withstood the others.
-        key: of all random numbers.
+        key: of all random numbers; one that is not of threefry is made one of its first words.
         batch_size: images at a time on each device.
         directory: where to keep what is done, to go on after an interruption.
         devices: all local ones when left out.
@@ -216,6 +217,7 @@ def make_autoattack(
         if not threat.epsilon:
             raise InputError("epsilon must be above 0, got 0: there is nothing to attack")
         check_examples(images, labels)
+        key = threefry_key(key)
         x: Any = np.asarray(pixels(images), np.float32)
         y: Any = np.asarray(labels).astype(np.int32)
         keys = example_keys(key, x, y)

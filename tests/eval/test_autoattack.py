@@ -328,6 +328,17 @@ def test_one_image():
     assert result.robust.shape == (1,)
 
 
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_of_other_implementations_do_not_depend_on_slots(impl):
+    settings = dict(
+        key=jax.random.key(0, impl=impl), epsilon=SMALL["Linf"], attacks=quick("Linf")[:1]
+    )
+    results = [
+        autoattack(curved, IMAGES, CURVED_LABELS, batch_size=size, **settings) for size in (40, 7)
+    ]
+    np.testing.assert_array_equal(*(result.adversarial for result in results))
+
+
 def test_keys_belong_to_images():
     keys = jax.random.key_data(example_keys(KEY, IMAGES, LABELS))
     order = np.random.default_rng(1).permutation(40)

@@ -256,3 +256,13 @@ def test_images_in_16_bits(norm: str, dtype: jnp.dtype, examples: Examples) -> N
     result = attack(WEIGHTS, images, labels, KEY, EPSILON[norm], EPSILON[norm] / 3)
     wide = attack(WEIGHTS, images.astype(np.float32), labels, KEY, EPSILON[norm], EPSILON[norm] / 3)
     np.testing.assert_array_equal(result.adversarial, wide.adversarial)
+
+
+def test_keys_of_other_implementations_do_not_depend_on_batches(examples: Examples) -> None:
+    found = [
+        make_pgd(_curved, norm="Linf", num_steps=2, batch_size=size)(
+            WEIGHTS, *examples, jax.random.key(0, impl="rbg"), 0.1, 0.02
+        ).adversarial
+        for size in (60, 7)
+    ]
+    np.testing.assert_array_equal(*found)
