@@ -95,8 +95,8 @@ def make_apgd(
     Args:
         norm: a name in `threat_model.NORMS`; L1 is searched with large radii first.
         loss: `ce`, the cross-entropy, or `dlr`, the difference of logits ratio.
-        num_steps: updates in each restart; the start is evaluated too, so an `Attack` has one step
-            more (three in L1, one for each phase).
+        num_steps: updates in each restart, in L1 at least 2; the start is evaluated too, so an
+            `Attack` has one step more (three in L1, one for each phase).
         num_restarts: independent random starts.
         num_eot: gradients that are averaged in each step, for randomised networks; the first
             draw's answer is the one that is judged.
@@ -173,11 +173,17 @@ def _make(norm: str, loss_fn: LossFn, num_steps: int, num_eot: int, **identity: 
         step=functools.partial(_step, search, loss_fn, num_eot),
         forward_passes=num_eot,
         backward_passes=num_eot,
+        settings=(("num_eot", num_eot),),
         **identity,
     )
 
 
 def _l1_search(num_steps: int) -> _Search:
+    if num_steps < 2:
+        raise InputError(
+            f"num_steps must be at least 2 in L1, got {num_steps}: no step is left for the phase "
+            "that counts"
+        )
     phases = apgd_l1.schedule(num_steps)
     return _Search(
         len(phases.radius),

@@ -67,6 +67,8 @@ class Attack(NamedTuple):
             step. `predict(images, keys)` asks the network; a deterministic one ignores the keys.
         forward_passes: of the network for each step and example, those with a gradient included.
         backward_passes: gradients with respect to the images, for each step and example.
+        settings: (name, value) of what the outcome depends on besides, by which a folder knows
+            the attack again; pairs, so that an attack can be hashed.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Attack(NamedTuple):
     step: Callable[[Predict, Examples, Int[Array, " B"], Scalar, Any], Any]
     forward_passes: int
     backward_passes: int
+    settings: tuple[tuple[str, Any], ...] = ()
 
 
 def undecided(images: Pixels) -> Outcome:

@@ -25,6 +25,7 @@ from . import checks
 from .attack import Attack, Examples
 from .attack_store import Store
 from .ensemble import AttackProgress, AttackReport, Fates, Setting, run_all
+from .keys import threefry_key
 from .pool import Ask, Programs, Variables, make_programs
 from .verdict import judge, require_allowed
 from .versions import attacks_named, version_of
@@ -90,10 +91,12 @@ def autoattack(
         norm: `Linf`, `L2` or `L1`.
         epsilon: radius in pixels of [0, 1], above 0.
         version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
-        attacks: names of attacks, or attacks, instead of a version's.
+        attacks: names of attacks, or attacks, instead of a version's. A name stands for the
+            version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
+            `rand`, else for the one in `versions.ATTACKS`.
         individual: run each attack on all correctly classified images, not only on those that
             withstood the others.
-        key: of all random numbers.
+        key: of all random numbers; one that is not of threefry is made one of its first words.
         batch_size: images at a time on each device.
         directory: where to keep what is done, to go on after an interruption.
         devices: all local ones when left out.
@@ -190,7 +193,8 @@ def make_autoattack(
     chosen = tuple(jax.local_devices() if devices is None else devices)
 
     def ask(variables: Variables, images: Array, keys: Array) -> Array:
-        return logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
+        logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
+        return jax.tree.map(_widened, logits)
 
     @functools.cache
     def programs_for(num_classes: int) -> tuple[Programs, ...]:
@@ -213,6 +217,7 @@ def make_autoattack(
         if not threat.epsilon:
             raise InputError("epsilon must be above 0, got 0: there is nothing to attack")
         check_examples(images, labels)
+        key = threefry_key(key)
         x: Any = np.asarray(pixels(images), np.float32)
         y: Any = np.asarray(labels).astype(np.int32)
         keys = example_keys(key, x, y)
@@ -238,6 +243,11 @@ def make_autoattack(
         return _result(fates, correct, reports, doubts)
 
     return run
+
+
+def _widened(logits: Array) -> Array:
+    """In float32 at least, since a loss in 16 bits is rounded, and files do not know bfloat16."""
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 def _silent(progress: AttackProgress) -> None:
@@ -348,12 +358,17 @@ def _describe(
     """What must be the same for a folder to be gone on with."""
     content = hashlib.sha256(np.ascontiguousarray(examples.images).tobytes())
     content.update(examples.labels.tobytes())
-    attacks = [program.attack for program in programs]
     return {
         "norm": threat.norm,
         "epsilon": threat.epsilon,
         "individual": individual,
-        "attacks": [f"{a.name}: {a.num_runs} x {a.num_steps} steps" for a in attacks],
+        "attacks": [_say(program.attack) for program in programs],
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "images and labels": content.hexdigest(),
     }
+
+
+def _say(attack: Attack) -> str:
+    """Such as `square: 1 x 5000 steps, initial_fraction 0.8`."""
+    settings = [f"{name} {value}" for name, value in attack.settings]
+    return ", ".join([f"{attack.name}: {attack.num_runs} x {attack.num_steps} steps", *settings])

@@ -161,11 +161,13 @@ def _groups(
 
 
 def _record(fates: Fates, finished: Finished) -> None:
+    """The first event decides, even where each attack runs on all correct images."""
     index = finished.example
     is_first = finished.is_broken & fates.robust[index]
+    is_nonfinite = finished.nonfinite & fates.robust[index]
     fates.adversarial[index[is_first]] = finished.adversarial[is_first]
     fates.robust[index[finished.is_broken | finished.nonfinite]] = False
-    fates.nonfinite[index[finished.nonfinite]] = True
+    fates.nonfinite[index[is_nonfinite]] = True
 
 
 def _report(

@@ -241,12 +241,13 @@ def _nearest(ask: Ask, x: Pixels, labels: Int[Array, " B"], dual: Length) -> _Bo
         of_label = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
         (normal,) = pull(of_class - of_label)
         gap = jnp.sum(jnp.where(of_class > 0, logits, 0) - jnp.where(of_label > 0, logits, 0), 1)
+        gap = gap.astype(x.dtype)  # the logits may be wider
         length = dual(normal)
         distance = jnp.abs(gap) / (length + 1e-12)
         is_nearer = jnp.isfinite(length) & (distance < best[0])
         return (
             jnp.where(is_nearer, distance, best[0]),
-            jnp.where(is_nearer, gap, best[1]).astype(x.dtype),
+            jnp.where(is_nearer, gap, best[1]),
             jnp.where(_like(is_nearer, x), normal, best[2]),
         )
 

@@ -22,6 +22,7 @@ from rctaf_jax.batching import Batch, Images, Labels, Progress, over_batches, pi
 from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import Scalar, norm_named, project, threat_model
 
+from .keys import threefry_key
 from .verdict import LogitsFn, Variables, judge, require_allowed
 
 Pixels = Float[Array, "B H W C"]
@@ -79,7 +80,8 @@ def make_pgd(
     """Makes a PGD attack, compiled once for all networks of one structure and all budgets.
 
     Random numbers belong to (key, position of the example, restart), so the result depends on
-    neither batch size nor order of execution. Everything runs at the highest matmul precision.
+    neither batch size nor order of execution; a key that is not of threefry is made one. Everything
+    runs at the highest matmul precision, on images of at least 32 bits.
 
     Args:
         logits_fn: `logits_fn(variables, images)`, with BatchNorm in inference mode, in float32.
@@ -186,6 +188,9 @@ def _over_dataset(attack: _Attack, batch_size: int) -> Callable[..., PGDResult]:
         threat = threat_model(attack.norm, epsilon)
         if not (math.isfinite(step_size) and step_size >= 0):
             raise InputError(f"step_size must be a finite number of at least 0, got {step_size}")
+        if jnp.issubdtype(images.dtype, jnp.floating) and images.dtype.itemsize < 4:
+            images = images.astype(jnp.float32)  # 16 bits would round a step past the budget
+        key = threefry_key(key)
         result = over_batches(
             lambda batch: compiled(variables, batch, key, threat.epsilon, float(step_size)),
             images,

@@ -85,6 +85,7 @@ def make_square(*, norm: str, num_queries: int = 5000, initial_fraction: float =
         step=functools.partial(_step, moves),
         forward_passes=1,
         backward_passes=0,
+        settings=(("initial_fraction", initial_fraction),),
     )
 
 

@@ -1,6 +1,6 @@
 """Which attacks an ensemble is made of: AutoAttack's versions as a table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rctaf_jax.errors import InputError
@@ -93,12 +93,12 @@ def attacks_named(
         InputError: if a name is unknown, nothing is listed, an attack is made for another norm, or
             there are fewer classes than an attack needs; then it names those that can run.
     """
-    makes: Sequence[Make] = version_of(version).attacks[norm]
+    made = tuple(make(norm, num_classes) for make in version_of(version).attacks[norm])
     if attacks is not None:
-        makes = [_resolve(attack) for attack in attacks]
-    if not makes:
+        own = {attack.name: attack for attack in made}
+        made = tuple(_resolve(attack, own, norm, num_classes) for attack in attacks)
+    if not made:
         raise InputError("no attack is listed: give at least one of " + ", ".join(ATTACKS))
-    made = tuple(make(norm, num_classes) for make in makes)
     for attack in made:
         if attack.norm != norm:
             raise InputError(f"{attack.name} is made for {attack.norm}, but the norm is {norm}")
@@ -117,9 +117,14 @@ def _can_run(attack: Attack, num_classes: int) -> bool:
     return attack.min_classes <= num_classes
 
 
-def _resolve(attack: str | Attack) -> Make:
+def _resolve(
+    attack: str | Attack, own: Mapping[str, Attack], norm: str, num_classes: int
+) -> Attack:
+    """An attack as it is; a name's as the version has it, or else as in `ATTACKS`."""
     if isinstance(attack, Attack):
-        return lambda norm, classes: attack
+        return attack
+    if attack in own:
+        return own[attack]
     if attack not in ATTACKS:
         raise InputError(f"unknown attack {attack!r}: expected {', '.join(ATTACKS)}")
-    return ATTACKS[attack]
+    return ATTACKS[attack](norm, num_classes)

@@ -122,6 +122,8 @@ def estimate(sums: DiagonalSums) -> Estimate:
 def exact_estimate(diagonal: Params, *, num_products: int) -> Estimate:
     """What an exact diagonal says, in the form of the others: no error, an interval of one point.
 
+    An array without entries has a mean square of 0.
+
     Args:
         diagonal: H_kk, like params.
         num_products: that it took.
@@ -132,7 +134,7 @@ def exact_estimate(diagonal: Params, *, num_products: int) -> Estimate:
     """
     host = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), diagonal)
     parts = [(leaf.size, float(np.sum(leaf**2))) for leaf in jax.tree.leaves(host)]
-    rows = [with_interval(square / size, 0.0, math.inf, size) for size, square in parts]
+    rows = [with_interval(square / max(size, 1), 0.0, math.inf, size) for size, square in parts]
     size, square = (sum(values) for values in zip(*parts, strict=True))
     return Estimate(
         diagonal=host,

@@ -68,7 +68,7 @@ def hessian_vector_product(loss: Loss, params: Params, vector: Params) -> Params
     Args:
         loss: from params to a scalar, twice differentiable.
         params: where to take the Hessian.
-        vector: v, of the structure, shapes and types of params.
+        vector: v, of the structure and shapes of params, whose types it is given.
 
     Returns:
         H v, like params.
@@ -82,6 +82,7 @@ def hessian_vector_product(loss: Loss, params: Params, vector: Params) -> Params
         [ 6. 12.]
     """
     check_scalar(loss, params)
+    vector = jax.tree.map(lambda v, p: jnp.asarray(v, jnp.result_type(p)), vector, params)
     _, product = jax.jvp(jax.grad(loss), (params,), (vector,))
     return product
 

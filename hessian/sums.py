@@ -48,7 +48,8 @@ def init(params: Params, *, num_groups: int = 16) -> DiagonalSums:
     """The sums before the first term.
 
     Args:
-        params: the parameters, or anything of their structure, shapes and types.
+        params: the parameters, or anything of their structure, shapes and types. Sums, and the
+            probes that are drawn like them, are in float32 where params have fewer bits.
         num_groups: G, at least 2. The interval's degrees of freedom are G - 1, or one less than
             the number of terms where that is smaller; memory grows with G.
 
@@ -57,12 +58,15 @@ def init(params: Params, *, num_groups: int = 16) -> DiagonalSums:
     """
     if num_groups < 2:
         raise InputError(f"num_groups must be at least 2, got {num_groups}")
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)), params
+    )
     return DiagonalSums(
         num_terms=jnp.zeros(num_groups, jnp.int32),
         num_products=jnp.int32(0),
-        group_sum=jax.tree.map(lambda x: jnp.zeros((num_groups, *x.shape), x.dtype), params),
-        group_square=jax.tree.map(lambda x: jnp.zeros(num_groups, x.dtype), params),
-        deviation=jax.tree.map(jnp.zeros_like, params),
+        group_sum=jax.tree.map(lambda x: jnp.zeros((num_groups, *x.shape), x.dtype), zeros),
+        group_square=jax.tree.map(lambda x: jnp.zeros(num_groups, x.dtype), zeros),
+        deviation=zeros,
     )
 
 
@@ -83,6 +87,7 @@ def add(
         >>> print(sums.group_sum[1], sums.num_terms)
         [1. 2.] [0 1]
     """
+    term = jax.tree.map(lambda part, total: part.astype(total.dtype), term, sums.deviation)
     group = number % len(sums.num_terms)
     count = sums.num_terms[group]
 

@@ -124,7 +124,7 @@ class AttackConfig:
     """How robust accuracy is measured by AutoAttack."""
 
     version: str = "standard"
-    """standard, plus or rand."""
+    """standard or plus."""
     attacks: tuple[str, ...] | None = None
     """Attacks to run instead: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square."""
     norm: Literal["Linf", "L2", "L1"] | None = None

@@ -89,6 +89,12 @@ def test_attack_leaves_verdicts_and_images_and_goes_on(run, tmp_path, capsys):
     assert again["attacks"][1]["seconds"] <= seconds * 1.5
 
 
+def test_another_norm_needs_its_own_radius(run, tmp_path, capsys):
+    words = ["attack", run, "--norm", "L2", "--output", tmp_path / "attack"]
+    assert "trained for Linf, whose radius means nothing in L2: give" in refusal(capsys, *words)
+    assert not (tmp_path / "attack").exists()
+
+
 def test_autoattack_can_be_what_is_evaluated(run, monkeypatch):
     """A stand-in of two short attacks instead of the standard four, which take minutes."""
     from rctaf_jax.eval import make_apgd, make_square
@@ -182,6 +188,8 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
         (["hessian", "/nonexistent"], "/nonexistent is not the folder of a run"),
         (["attack", "/nonexistent"], "/nonexistent is not the folder of a run"),
         (["attack", "/nonexistent", "--epsilon", "0"], "epsilon must be a positive number"),
+        (["attack", "/nonexistent", "--version", "rand"], "choose standard or plus"),
+        (["attack", "/nonexistent", "--version", "fast"], "unknown version 'fast'"),
         (["report", "/nonexistent"], "/nonexistent"),
         (["reproduce", "figure-9"], "choose from figure-1, figure-2"),
         (["reproduce", "figure-1", "--scale", "huge"], "digits, cpu, gpu, paper"),

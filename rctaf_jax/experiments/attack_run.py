@@ -7,10 +7,12 @@ import jax
 from rich.console import Console
 
 from rctaf_jax.config import AttackConfig, check_positive
+from rctaf_jax.errors import InputError
 from rctaf_jax.files import write_arrays, write_json
 
 from ..eval.accuracy import wilson_interval
 from ..eval.autoattack import AutoAttackResult, make_autoattack
+from ..eval.versions import version_of
 from .evaluate_run import provenance
 from .measure import make_logits
 from .progress import make_bars, show_attacks
@@ -41,9 +43,19 @@ def attack_run(
     check_positive(
         epsilon=config.epsilon, num_examples=config.num_examples, attack_batch=config.attack_batch
     )
+    if version_of(config.version).is_random:
+        raise InputError(
+            f"version {config.version} is for networks that draw random numbers, which those of "
+            "rctaf train do not: choose standard or plus."
+        )
     run = open_run(run_folder)
     train = run.config.train
     norm = config.norm or train.norm
+    if norm != train.norm and config.epsilon is None:
+        raise InputError(
+            f"the network was trained for {train.norm}, whose radius means nothing in {norm}: give "
+            "epsilon too."
+        )
     epsilon = train.epsilon if config.epsilon is None else config.epsilon
     images, labels = (leaf[: config.num_examples] for leaf in run.dataset.test)
     attack = make_autoattack(

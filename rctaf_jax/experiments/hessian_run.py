@@ -5,6 +5,7 @@
 `sums.npz` is what a method needs to go on: interrupted, or asked for more probes, it continues.
 """
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,16 @@ def _setup(method: str, config: DiagonalConfig, run: Run, problem: Problem) -> d
         "activation": run.config.activation,
         "step": int(run.state.step),
         "data": run.dataset.provenance(),
+        "weights": _hash((problem.params, problem.rest)),
     }
+
+
+def _hash(tree: Any) -> str:
+    """Of shapes, types and values of all leaves, by which a network is known again."""
+    digest = hashlib.sha256()
+    for leaf in map(np.asarray, jax.device_get(jax.tree.leaves(tree))):
+        digest.update(f"{leaf.shape} {leaf.dtype} ".encode() + leaf.tobytes())
+    return digest.hexdigest()
 
 
 def _advance(way: Way, until: float | None, folder: Path, console: Console) -> tuple[State, int]:
@@ -188,9 +198,12 @@ def _load(path: Path, way: Way) -> tuple[State, int]:
     """The state kept there, or the one before the first number."""
     if not path.exists():
         return way.state, 0
-    arrays = read_arrays(path, remedy="run the same again to start anew")
     leaves, structure = jax.tree.flatten(way.state)
-    kept = [arrays[f"leaf{number}"] for number in range(len(leaves))]
+    names = [f"leaf{number}" for number in range(len(leaves))]
+    arrays = read_arrays(
+        path, remedy="run the same again to start anew", names=[*names, "num_done"]
+    )
+    kept = [arrays[name] for name in names]
     return jax.tree.unflatten(structure, kept), int(arrays["num_done"])
 
 

@@ -360,6 +360,9 @@ def test_bad_settings() -> None:
     ):
         with pytest.raises(InputError, match=message):
             make_apgd(**({"norm": "Linf", "loss": "ce"} | change))
+    with pytest.raises(InputError, match="num_steps must be at least 2 in L1, got 1"):
+        make_apgd(norm="L1", loss="ce", num_steps=1)
+    assert make_apgd(norm="L1", loss="ce", num_steps=2).num_steps == 5
     with pytest.raises(InputError, match="num_targets must be at least 1, got 0"):
         make_apgd_targeted(norm="Linf", num_targets=0)
     examples = _examples(_linear(np.ones((4, 5), np.float32)), np.zeros((1, 2, 2, 1)), [0])

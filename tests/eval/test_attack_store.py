@@ -88,6 +88,21 @@ def test_a_truncated_file_is_kept_aside(tmp_path, keep):
     assert sorted(joined(again, "1-square").example.tolist()) == [0, 1]
 
 
+def test_a_file_without_an_array_is_kept_aside(tmp_path):
+    store = Store(tmp_path, SETUP_VALUES, CLEAN)
+    store.add("1-square", group(0))
+    store.flush()
+    path = tmp_path / "1-square" / "000001.npz"
+    arrays = dict(np.load(path))
+    del arrays["num_steps"]
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match=r"no array num_steps.* kept aside as 000001.npz.damaged"):
+        list(store.load("1-square"))
+    np.savez(tmp_path / LOGITS, other=CLEAN)
+    with pytest.raises(InputError, match=r"no array clean_logits.* kept aside"):
+        Store(tmp_path, SETUP_VALUES, CLEAN)
+
+
 def test_damaged_setup_and_logits(tmp_path):
     Store(tmp_path, SETUP_VALUES, CLEAN)
     (tmp_path / LOGITS).write_bytes(b"PK")

@@ -17,6 +17,7 @@ from rctaf_jax.eval.autoattack import autoattack, example_keys, make_autoattack,
 from rctaf_jax.eval.checks import AutoAttackWarning
 from rctaf_jax.eval.fab import make_fab, make_fab_targeted
 from rctaf_jax.eval.square import make_square
+from rctaf_jax.eval.versions import attacks_named
 from rctaf_jax.threat_model import threat_model
 
 KEY = jax.random.key(0)
@@ -288,9 +289,54 @@ def test_sizes_and_classes(norm, shape, classes):
     np.testing.assert_array_equal(found == labels, result.robust)
 
 
+def test_logits_in_float64_beside_images_in_float32():
+    with jax.enable_x64(True):
+        result = autoattack(
+            lambda x: curved(x.astype(jnp.float64)), IMAGES, CURVED_LABELS,
+            epsilon=SMALL["Linf"], attacks=quick("Linf"), individual=True, key=KEY,
+        )  # fmt: skip
+    assert all(report.broken.any() for report in result.attacks)
+
+
+def test_the_first_event_decides_where_each_attack_runs_on_all_images():
+    """Broken above the clean pixel, without an answer below it."""
+    square = make_square(norm="Linf", num_queries=1)
+
+    def shifted(name, sign):
+        def start(examples, run, epsilon):
+            state = square.start(examples, run, epsilon)
+            return state._replace(x=examples.images + sign * epsilon)
+
+        return square._replace(name=name, start=start)
+
+    def network(x):
+        score = 100 * (x.reshape(-1, 1) - 0.505)
+        return jnp.where(x.reshape(-1, 1) < 0.495, jnp.nan, jnp.hstack([-score, score]))
+
+    images, up, down = np.full((1, 1, 1, 1), 0.5, np.float32), shifted("up", 1), shifted("down", -1)
+    for attacks, is_nonfinite in (([up, down], False), ([down, up], True)):
+        result = autoattack(
+            network, images, np.array([0]), epsilon=0.02, key=KEY, individual=True, attacks=attacks
+        )
+        assert not result.robust[0]
+        assert result.nonfinite[0] == is_nonfinite
+        assert (result.adversarial[0, 0, 0, 0] > 0.5) == (not is_nonfinite)
+
+
 def test_one_image():
     result = autoattack(curved, IMAGES[:1], CURVED_LABELS[:1], key=KEY, attacks=["apgd-ce"])
     assert result.robust.shape == (1,)
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_of_other_implementations_do_not_depend_on_slots(impl):
+    settings = dict(
+        key=jax.random.key(0, impl=impl), epsilon=SMALL["Linf"], attacks=quick("Linf")[:1]
+    )
+    results = [
+        autoattack(curved, IMAGES, CURVED_LABELS, batch_size=size, **settings) for size in (40, 7)
+    ]
+    np.testing.assert_array_equal(*(result.adversarial for result in results))
 
 
 def test_keys_belong_to_images():
@@ -347,6 +393,50 @@ def test_folder_of_another_model_or_data_is_refused(tmp_path):
         autoattack(curved, IMAGES[::-1], CURVED_LABELS[::-1], **settings)
     with pytest.raises(InputError, match=r"another epsilon: 0.05 there, 0.06 here"):
         autoattack(curved, IMAGES, CURVED_LABELS, **(settings | {"epsilon": 0.06}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            make_square(norm="Linf", num_queries=10),
+            make_square(norm="Linf", num_queries=10, initial_fraction=0.5),
+        ),
+        (
+            make_apgd(norm="Linf", loss="ce", num_steps=3),
+            make_apgd(norm="Linf", loss="ce", num_steps=3, num_eot=2),
+        ),
+    ],
+)
+def test_folder_of_another_setting_is_refused(tmp_path, one, other):
+    """Though both go through as many runs of as many steps."""
+    assert (one.num_runs, one.num_steps) == (other.num_runs, other.num_steps)
+    settings = dict(key=KEY, epsilon=SMALL["Linf"], directory=tmp_path)
+    for _ in range(2):
+        autoattack(curved, IMAGES, CURVED_LABELS, attacks=[one], **settings)
+    with pytest.raises(InputError, match=f"another attacks: .*{one.name}: 1 x .*; give another"):
+        autoattack(curved, IMAGES, CURVED_LABELS, attacks=[other], **settings)
+
+
+def test_a_name_is_the_versions_own_attack():
+    named = ["apgd-ce", "square"]
+    draws = [a.forward_passes for a in attacks_named("rand", named, norm="L2", num_classes=5)]
+    assert draws == [20, 1]
+    runs = [a.num_runs for a in attacks_named("plus", named, norm="L2", num_classes=5)]
+    assert runs == [5, 1]
+
+
+def test_a_network_in_bfloat16_goes_on_and_is_another_with_other_classes(tmp_path):
+    def coarse(x):
+        return curved(x).astype(jnp.bfloat16)
+
+    labels = np.argmax(np.asarray(coarse(IMAGES), np.float32)[:, :4], axis=1)
+    settings = dict(key=KEY, epsilon=SMALL["Linf"], attacks=quick("Linf")[:1], directory=tmp_path)
+    first = autoattack(coarse, IMAGES, labels, **settings)
+    again = autoattack(coarse, IMAGES, labels, **settings)
+    np.testing.assert_array_equal(first.adversarial, again.adversarial)
+    with pytest.raises(InputError, match="another network"):
+        autoattack(lambda x: coarse(x)[:, :4], IMAGES, labels, **settings)
 
 
 def test_interrupted_keeps_all_that_was_done(tmp_path):

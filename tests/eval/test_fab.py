@@ -355,6 +355,17 @@ def test_useless_answers_do_no_harm(attack: Attack) -> None:
         np.testing.assert_array_equal(state.outcome.adversarial, image)
 
 
+@names
+def test_logits_may_be_wider_than_the_images(norm: str) -> None:
+    with jax.enable_x64(True):
+        examples = _examples(_curved, IMAGES)
+        attack = make_fab(norm=norm)
+        states = _states(
+            attack, lambda x: _curved(x.astype(jnp.float64)), examples, 1, 2, np.float32(0.1)
+        )
+    assert states[-1].x.dtype == jnp.float32
+
+
 def test_bad_settings() -> None:
     for make, change, message in (
         (make_fab, {"norm": "L7"}, "unknown norm 'L7'"),

@@ -245,3 +245,24 @@ def test_bad_settings(examples: Examples) -> None:
         attack(np.ones(4), *examples, KEY, -1.0, 0.1)
     with pytest.raises(InputError, match="step_size must be"):
         attack(np.ones(4), *examples, KEY, 0.1, float("nan"))
+
+
+@names
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_images_in_16_bits(norm: str, dtype: jnp.dtype, examples: Examples) -> None:
+    images, labels = examples
+    images = images.astype(dtype)
+    attack = make_pgd(_curved, norm=norm, num_steps=5, batch_size=32)
+    result = attack(WEIGHTS, images, labels, KEY, EPSILON[norm], EPSILON[norm] / 3)
+    wide = attack(WEIGHTS, images.astype(np.float32), labels, KEY, EPSILON[norm], EPSILON[norm] / 3)
+    np.testing.assert_array_equal(result.adversarial, wide.adversarial)
+
+
+def test_keys_of_other_implementations_do_not_depend_on_batches(examples: Examples) -> None:
+    found = [
+        make_pgd(_curved, norm="Linf", num_steps=2, batch_size=size)(
+            WEIGHTS, *examples, jax.random.key(0, impl="rbg"), 0.1, 0.02
+        ).adversarial
+        for size in (60, 7)
+    ]
+    np.testing.assert_array_equal(*found)

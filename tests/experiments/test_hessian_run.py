@@ -20,13 +20,17 @@ NUM_PARAMETERS = 64 * 8 + 8 + 8 * 10 + 10
 FEW = {"num_examples": 50, "batch_size": 16}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hessian") / "run"
+def train(folder, seed=0):
     words = ["train", "--model", "mlp-1x8", "--epochs", "3", "--batch-size", "16"]
     words += ["--num-train", "64", "--num-test", "20", "--method", "standard"]
-    assert main([*words, "--pgd-steps", "2", "--output", str(folder)]) == 0
+    words += ["--pgd-steps", "2", "--seed", str(seed), "--output", str(folder)]
+    assert main(words) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("hessian") / "run")
 
 
 def find(run, folder, **settings):
@@ -154,10 +158,23 @@ def test_damaged_sums_are_kept_aside(run, tmp_path):
     assert find(run, tmp_path, **settings)["mean_square"] == before["mean_square"]
 
 
+def test_sums_without_an_array_are_kept_aside(run, tmp_path):
+    find(run, tmp_path, method="hutchinson", num_probes=4)
+    np.savez(tmp_path / "sums.npz", num_done=4)
+    with pytest.raises(InputError, match=r"no array leaf0\) and was kept aside as sums"):
+        find(run, tmp_path, method="hutchinson", num_probes=4)
+
+
 def test_other_settings_do_not_mix(run, tmp_path):
     find(run, tmp_path, method="hutchinson", num_probes=4)
     with pytest.raises(InputError, match="seed = 0, this command 1"):
         find(run, tmp_path, method="hutchinson", num_probes=4, seed=1)
+
+
+def test_another_network_does_not_mix(run, tmp_path):
+    find(run, tmp_path / "out", method="hutchinson", num_probes=4)
+    with pytest.raises(InputError, match=r"says weights = [0-9a-f]+, this command [0-9a-f]+: cho"):
+        find(train(tmp_path / "other", seed=1), tmp_path / "out", method="hutchinson", num_probes=4)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rctaf_jax.hessian import (
     DiagonalSums,
     Estimate,
     estimate,
+    exact_estimate,
     init,
     relative_error,
     rms_from_diagonal,
@@ -210,3 +211,9 @@ def test_relative_error_of_the_rms() -> None:
 def test_too_few_probes(num_probes: int) -> None:
     with pytest.raises(InputError, match=f"at least 2 probes, got {num_probes}"):
         estimate(_stream(0, num_probes, 2))
+
+
+def test_an_exact_array_without_entries() -> None:
+    result = exact_estimate({"a": np.zeros((0, 3)), "b": np.array([3.0])}, num_products=1)
+    assert result.mean_square.q == 9
+    assert [row.q for _, row in result.layers] == [0, 9]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.hessian import DiagonalSums, init, merge
+from rctaf_jax.hessian import DiagonalSums, estimate, hessian_vector_product, init, merge, run
 from rctaf_jax.hessian.sums import add
 
 TERMS = np.random.default_rng(0).normal(size=(11, 5)) + 3
@@ -89,3 +89,24 @@ def test_bad_input() -> None:
         merge(init(jnp.zeros(3), num_groups=2), init(jnp.zeros(3), num_groups=3))
     with pytest.raises(InputError, match="different parameters"):
         merge(init(jnp.zeros(3)), init(jnp.zeros(6)))
+
+
+def test_parameters_of_16_bits_are_summed_in_32() -> None:
+    diagonal = jnp.asarray(TERMS[0], jnp.float32)
+    params = jnp.zeros(5, jnp.bfloat16)
+    sums = run(
+        init(params), jax.random.key(0), range(20), lambda v: diagonal * v.astype(jnp.float32)
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(sums[2:])} == {jnp.dtype("float32")}
+    found = estimate(sums).mean_square.q
+    np.testing.assert_allclose(found, np.mean(np.square(diagonal)), rtol=1e-5)
+
+
+def test_probes_of_parameters_of_16_bits_can_be_multiplied() -> None:
+    params = jnp.ones(3, jnp.bfloat16)
+
+    def product(vector: jax.Array) -> jax.Array:
+        return hessian_vector_product(lambda w: jnp.sum(w**3), params, vector)
+
+    sums = run(init(params), jax.random.key(0), range(4), product)
+    np.testing.assert_allclose(estimate(sums).diagonal, [6, 6, 6])
