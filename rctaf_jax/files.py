@@ -149,7 +149,7 @@ def _arrays_of(file: IO[bytes], names: Collection[str]) -> dict[str, np.ndarray]
     file.seek(0)
     with np.load(file, allow_pickle=False) as loaded:
         arrays = dict(loaded)
-    for name in {*names, *arrays}:
+    for name in (*names, *arrays):
         if not isinstance(arrays.get(name), np.ndarray):
             raise ValueError(f"it holds no array {name}")
     return arrays

@@ -345,7 +345,7 @@ def test_small_images() -> None:
     weights = np.random.default_rng(0).normal(size=(1, 4)).astype(np.float32)
     for norm in NORMS:
         examples = _examples(_linear(weights), np.full((1, 1, 1, 1), 0.7, np.float32), [0])
-        attack = make_apgd_targeted(norm=norm, num_targets=1, num_steps=1)
+        attack = make_apgd_targeted(norm=norm, num_targets=1, num_steps=2)
         last = _trajectory(attack, _linear(weights), examples, 0.1)[-1]
         assert jnp.isfinite(last.x).all()
 
