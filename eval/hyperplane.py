@@ -51,7 +51,7 @@ def to_hyperplane(
 
     Example:
         >>> x, w = jnp.array([[0.5, 0.9]]), jnp.array([[1.0, -3.0]])
-        >>> print(to_hyperplane(x, w, jnp.array([0.5]), norm="Linf"))
+        >>> print(to_hyperplane(x, w, jnp.array([0.5]), norm="Linf").round(3))
         [[-0.2  0.1]]
     """
     norm_named(norm)
