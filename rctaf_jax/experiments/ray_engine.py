@@ -15,12 +15,13 @@ from rctaf_jax.files import read_json, write_folder_atomic
 
 from ..training.members import STACK_ON_ACCELERATORS
 from ..training.preemption import watch_for_termination
+from . import unfinished
 from .environment import package_versions
 from .expand import Entry, by_family, groups_of
 from .progress import SweepProgress
 from .ray_cluster import connected, import_ray
 from .ray_task import Files, Order, Wanted, train_here
-from .sweep import Sweep, clear_unfinished, is_done
+from .sweep import Sweep, is_done
 
 MAX_ATTEMPTS = 5
 """A group that lost its worker so often ends the sweep: it may be what brings workers down."""
@@ -59,7 +60,7 @@ def run_members_with_ray(
     if missing:
         with connected(address), watch_for_termination() as should_stop:
             finish(sweep, missing, progress, should_stop)
-    clear_unfinished(sweep.folder)
+    unfinished.clear(sweep.folder)
 
 
 def finish(
@@ -75,7 +76,7 @@ def finish(
     submit = make_submit(sweep, has_gpus)
     for name, files in arrivals(sweep.folder, groups, submit, progress, should_stop):
         place = sweep.folder / "members" / name
-        write_folder_atomic(place, files, workplace=sweep.folder / "unfinished")
+        write_folder_atomic(place, files, workplace=sweep.folder / unfinished.FOLDER)
         progress.member(read_json(place / "row.json"))
 
 

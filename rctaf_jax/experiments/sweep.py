@@ -6,8 +6,6 @@ on as many devices.
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 import shutil
 import time
@@ -22,8 +20,8 @@ import numpy as np
 from rctaf_jax.activations import Activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.data import Dataset, Split
-from rctaf_jax.errors import InputError, Preempted
-from rctaf_jax.files import read_json, write_arrays, write_json
+from rctaf_jax.errors import Preempted
+from rctaf_jax.files import write_arrays, write_json
 
 from ..training.checkpoint import Checkpoints
 from ..training.members import Member, Trained, map_members, members_per_device, train_members
@@ -32,6 +30,7 @@ from ..training.recipe import resolve
 from ..training.state import TrainState
 from ..training.step import Metrics
 from ..training.trainer import Trainer, device_data, make_trainer
+from . import unfinished
 from .environment import describe_environment
 from .expand import Entry, by_family, expand, groups_of
 from .measure import (
@@ -46,8 +45,8 @@ from .measure import (
     make_evaluate,
 )
 from .progress import SweepProgress
-from .results import read_row
 from .run_folder import RunConfig, claim_folder, load_data
+from .unfinished import Group
 
 
 class Programs(NamedTuple):
@@ -141,7 +140,7 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
                     progress.member(row)
                     if should_stop():
                         raise Preempted()
-    clear_unfinished(sweep.folder)
+    unfinished.clear(sweep.folder)
 
 
 def run_sweep(
@@ -163,17 +162,7 @@ def run_sweep(
 
 def is_done(folder: Path, entry: Entry) -> bool:
     """Whether a member needs no more work."""
-    return is_measured(folder, entry.id)
-
-
-def is_measured(folder: Path, name: str) -> bool:
-    """Whether the member `name` diverged, or was measured and its outcomes are there."""
-    member = folder / "members" / name
-    try:
-        row = read_row(member / "row.json")
-    except InputError:
-        return False
-    return not row.is_done or (member / "outcomes.npz").exists()
+    return unfinished.is_measured(folder, entry.id)
 
 
 def finish_family(
@@ -194,7 +183,7 @@ def finish_family(
             for entry, trained, seconds in trained_group:
                 if not is_done(sweep.folder, entry):
                     yield measure(sweep, programs, entry, trained, seconds, progress)
-            shutil.rmtree(group_folder(sweep, group), ignore_errors=True)
+            unfinished.remove(sweep.folder, group_of(sweep, group))
 
 
 def missing_groups(sweep: Sweep, family: Sequence[Entry]) -> list[list[Entry]]:
@@ -203,41 +192,10 @@ def missing_groups(sweep: Sweep, family: Sequence[Entry]) -> list[list[Entry]]:
     return [group for group in groups if not all(is_done(sweep.folder, one) for one in group)]
 
 
-def group_folder(sweep: Sweep, group: list[Entry]) -> Path:
-    """Where a group under way keeps its checkpoints, which fit no other group or devices."""
-    stated = json.dumps(describe_group(sweep, group))
-    digest = hashlib.sha256(stated.encode()).hexdigest()[:12]
-    return sweep.folder / "unfinished" / f"{group[0].id}-{digest}"
-
-
-def describe_group(sweep: Sweep, group: list[Entry]) -> dict[str, Any]:
-    """What a group's checkpoints hold: which members, in order, in how many places."""
-    return {
-        "members": [entry.id for entry in group],
-        "devices": len(sweep.devices),
-        "per_device": sweep.per_device,
-    }
-
-
-def clear_unfinished(folder: Path) -> None:
-    """Remove everything below `unfinished/` but groups with a member that is still to be done."""
-    unfinished = folder / "unfinished"
-    if not unfinished.is_dir():
-        return
-    for place in list(unfinished.iterdir()):
-        if not is_awaited(folder, place):
-            shutil.rmtree(place, ignore_errors=True)
-    if not any(unfinished.iterdir()):
-        unfinished.rmdir()
-
-
-def is_awaited(folder: Path, place: Path) -> bool:
-    """Whether `place` is a group's, and some member of it is still to be done."""
-    try:
-        members = read_json(place / "members.json")["members"]
-    except (InputError, KeyError):
-        return False
-    return not all(is_measured(folder, name) for name in members)
+def group_of(sweep: Sweep, group: Sequence[Entry]) -> Group:
+    """A group as its checkpoints know it."""
+    ids = tuple(entry.id for entry in group)
+    return Group(ids, len(sweep.devices), sweep.per_device)
 
 
 def compile_measurements(sweep: Sweep, programs: Programs, entry: Entry) -> None:
@@ -287,10 +245,7 @@ def train_group(
         progress.step(step, trainer.num_steps, loss, int(count) * batch_images)
 
     progress.group([entry.id for entry in group], trainer.num_steps)
-    place = group_folder(sweep, group)
-    place.mkdir(parents=True, exist_ok=True)
-    write_json(place / "members.json", describe_group(sweep, group))
-    with Checkpoints(place / "checkpoints") as checkpoints:
+    with Checkpoints(unfinished.claim(sweep.folder, group_of(sweep, group))) as checkpoints:
         trained = train_members(
             trainer,
             programs.advance,

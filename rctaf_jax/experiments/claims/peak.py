@@ -72,8 +72,8 @@ def intervals(curvatures: Float[np.ndarray, " n"]) -> dict[int, Bool[np.ndarray,
     below = -np.ceil(np.log(_LOW / curvatures) / width - 1e-6)
     above = np.ceil(np.log(curvatures / _HIGH) / width - 1e-6)
     outside = np.where(curvatures < _MIDDLE, below, above).astype(int)
-    number = np.where(_inside(curvatures, _LOW, _HIGH), 0, outside)
-    return {int(place): number == place for place in np.unique(number)}
+    places = np.where(_inside(curvatures, _LOW, _HIGH), 0, outside)
+    return {int(place): places == place for place in np.unique(places)}
 
 
 def _inside(curvatures: Float[np.ndarray, " n"], low: float, high: float) -> Bool[np.ndarray, " n"]:
