@@ -50,10 +50,9 @@ from rich.table import Table
 from rctaf_jax import parallel
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.config import TrainConfig
-from rctaf_jax.eval.attack import Attack, Examples
-from rctaf_jax.eval.pool import make_programs
-from rctaf_jax.eval.versions import attacks_named
-from rctaf_jax.experiments.measure import make_logits, make_losses
+from rctaf_jax.eval.autoattack.attack import Attack, Examples
+from rctaf_jax.eval.autoattack.pool import make_programs
+from rctaf_jax.eval.autoattack.versions import attacks_named
 from rctaf_jax.experiments.paper.overhead import (
     PAPER,
     REFERENCE,
@@ -61,6 +60,7 @@ from rctaf_jax.experiments.paper.overhead import (
     paper_ratio,
     random_dataset,
 )
+from rctaf_jax.experiments.run.measure import make_logits, make_losses
 from rctaf_jax.hessian import hessian_vector_product
 from rctaf_jax.threat_model import NORMS
 from rctaf_jax.training import METHODS

@@ -31,9 +31,9 @@ from rich.table import Table
 
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import TrainConfig
-from rctaf_jax.dataset import Dataset, Split
+from rctaf_jax.data.dataset import Dataset, Split
 from rctaf_jax.training.augmentation import Augmentation, crop_flip
-from rctaf_jax.training.autoaugment import autoaugment
+from rctaf_jax.training.augmentation.autoaugment import autoaugment
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.trainer import device_data, make_trainer
 

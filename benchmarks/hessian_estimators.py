@@ -29,7 +29,7 @@ from scipy.special import ndtr
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.config import HessianConfig, TrainConfig
 from rctaf_jax.data import Dataset, load
-from rctaf_jax.experiments.measure import describe_hessian, hessian_split, make_logits
+from rctaf_jax.experiments.run.measure import describe_hessian, hessian_split, make_logits
 from rctaf_jax.hessian import (
     Estimate,
     MeanSquare,

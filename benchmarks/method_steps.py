@@ -28,9 +28,9 @@ from rich.table import Table
 
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import TrainConfig
-from rctaf_jax.dataset import Dataset, Split
+from rctaf_jax.data.dataset import Dataset, Split
 from rctaf_jax.training import METHODS
-from rctaf_jax.training.ascents import perturb_by_divergence
+from rctaf_jax.training.methods.perturbations import perturb_by_divergence
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.trainer import device_data, make_plan, make_trainer
 

@@ -25,9 +25,9 @@ from rich.table import Table
 from scipy.special import stdtrit
 
 from rctaf_jax.config import DIGITS, DataConfig, EvaluationConfig, HessianConfig, SweepConfig
-from rctaf_jax.experiments.progress import SweepProgress
-from rctaf_jax.experiments.results import Row, load_results
-from rctaf_jax.experiments.sweep import resolve_sweep, run_sweep
+from rctaf_jax.experiments.results.rows import Row, load_results
+from rctaf_jax.experiments.show.progress import SweepProgress
+from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_sweep
 from rctaf_jax.training import METHODS
 
 

@@ -32,7 +32,7 @@ from rich.table import Table
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.config import DIGITS, EvaluationConfig, HessianConfig, TrainConfig
 from rctaf_jax.data import Dataset, load
-from rctaf_jax.experiments.measure import hessian_split, make_estimate_hessian, make_evaluate
+from rctaf_jax.experiments.run.measure import hessian_split, make_estimate_hessian, make_evaluate
 from rctaf_jax.training.members import map_members, members_per_device, stack
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.trainer import Trainer, device_data, make_trainer

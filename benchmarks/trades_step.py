@@ -39,10 +39,12 @@ from rich.table import Table
 
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.models import Model, convolution, create, to_torch
-from rctaf_jax.training import ascents, augmentation, trades
+from rctaf_jax.training import augmentation
 from rctaf_jax.training.batches import Batch
 from rctaf_jax.training.budgets import Shape, budget_named
-from rctaf_jax.training.method import BASE, Budget, Images, Labels, Method, Predict
+from rctaf_jax.training.methods import perturbations as ascents
+from rctaf_jax.training.methods import trades
+from rctaf_jax.training.methods.method import BASE, Budget, Images, Labels, Method, Predict
 from rctaf_jax.training.schedules import Length, schedule_named
 from rctaf_jax.training.state import MOMENTUM, initial_state, sgd
 from rctaf_jax.training.step import Plan, Settings, make_step

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax import losses
-from rctaf_jax.ascent import projected_ascent
 from rctaf_jax.batching import Batch, Images, Labels, Progress, over_batches, pixels
 from rctaf_jax.errors import InputError
+from rctaf_jax.projected_ascent import projected_ascent
 from rctaf_jax.threat_model import Scalar, norm_named, project, threat_model
 
 from .keys import threefry_key

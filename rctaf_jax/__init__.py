@@ -10,7 +10,7 @@ from rctaf_jax.activations import (
     rct_af,
     rct_af_derivative,
 )
-from rctaf_jax.curvature import (
+from rctaf_jax.activations.curvature import (
     Curvature,
     Extremum,
     alpha_for_curvature,

@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)
     import tyro
 
-    from rctaf_jax.experiments.commands import commands
+    from rctaf_jax.experiments.command.commands import commands
 
     try:
         command = tyro.cli(commands(words), args=words, prog="rctaf", description=DESCRIPTION)

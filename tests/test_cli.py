@@ -98,7 +98,7 @@ def test_another_norm_needs_its_own_radius(run, tmp_path, capsys):
 def test_autoattack_can_be_what_is_evaluated(run, monkeypatch):
     """A stand-in of two short attacks instead of the standard four, which take minutes."""
     from rctaf_jax.eval import make_apgd, make_square
-    from rctaf_jax.eval.versions import VERSIONS, Version
+    from rctaf_jax.eval.autoattack.versions import VERSIONS, Version
 
     short = (
         lambda norm, classes: make_apgd(norm=norm, loss="ce", num_steps=5),

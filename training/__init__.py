@@ -1,11 +1,11 @@
 """Robust training: one file a method, and the pure steps that any of them runs in."""
 
-from .autoaugment import autoaugment
+from .augmentation.autoaugment import autoaugment
 from .averaging import moving_average
 from .awp import adversarial_weights
 from .batches import Batch, Data, make_sample
-from .method import Budget, Memory, Method, Recipe, ViewLogits
-from .registry import METHODS, make_method
+from .methods.method import Budget, Memory, Method, Recipe, ViewLogits
+from .methods.registry import METHODS, make_method
 from .state import TrainState, Weights, initial_state, sgd
 from .step import Metrics, Plan, Settings, make_advance, make_step
 from .trainer import Trainer, device_data, make_trainer

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 
-from .method import Labels
+from .methods.method import Labels
 from .state import TrainState
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from rctaf_jax.errors import InputError
 
-from .method import Budget
+from .methods.method import Budget
 
 Scalar = Float[Array, ""]
 BudgetSchedule = Callable[[Int[Array, ""], Scalar, Scalar], Budget]

@@ -14,8 +14,8 @@ from rctaf_jax.threat_model import threat_model
 
 from .augmentation import augmentation_named
 from .budgets import Shape, budget_named
-from .method import Recipe, Setting
-from .registry import published
+from .methods.method import Recipe, Setting
+from .methods.registry import published
 from .schedules import Length, schedule_named
 
 REFERENCE_EPSILON = 8 / 255

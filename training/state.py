@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ..models import norm_set, with_norm_set
-from .method import BASE, Method
+from .methods.method import BASE, Method
 
 MOMENTUM = 0.9
 

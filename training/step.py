@@ -16,7 +16,7 @@ from .averaging import moving_average
 from .awp import adversarial_weights
 from .batches import Batch, Data, Sample
 from .budgets import BudgetSchedule
-from .method import Images, Method, ViewLogits
+from .methods.method import Images, Method, ViewLogits
 from .schedules import Schedule
 from .state import TrainState, Weights, view_variables
 

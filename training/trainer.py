@@ -17,8 +17,8 @@ from .augmentation import view_augmentations
 from .batches import Data, make_sample
 from .budgets import Shape, budget_named
 from .loop import Advance
+from .methods.registry import make_method
 from .recipe import AVERAGED_SHARE, epoch_steps, options_of, recipe_of
-from .registry import make_method
 from .schedules import Length, schedule_named
 from .state import TrainState, initial_state, sgd
 from .step import Plan, Settings, make_advance, make_step

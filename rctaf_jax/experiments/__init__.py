@@ -4,7 +4,7 @@ From Python: `load` reads a results folder as a table, `load_outcomes` what a ne
 test image.
 """
 
-from .frames import load
-from .results import load_outcomes
+from .results.frames import load
+from .results.rows import load_outcomes
 
 __all__ = ["load", "load_outcomes"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rctaf_jax.eval.attack import Attack, Examples, Outcome
+from rctaf_jax.eval.autoattack.attack import Attack, Examples, Outcome
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 RunPlainly = Callable[..., Outcome]

@@ -5,7 +5,7 @@ import pytest
 
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset
-from rctaf_jax.dataset import Split, checked
+from rctaf_jax.data.dataset import Split, checked
 
 
 def make_dataset(num_train: int = 40, num_test: int = 12, seed: int = 0) -> Dataset:

@@ -9,9 +9,9 @@ from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Split
 from rctaf_jax.errors import InputError
 from rctaf_jax.training.budgets import BUDGETS, Shape, budget_named
-from rctaf_jax.training.method import Setting
+from rctaf_jax.training.methods.method import Setting
+from rctaf_jax.training.methods.registry import METHODS
 from rctaf_jax.training.recipe import num_steps, options_of, resolve
-from rctaf_jax.training.registry import METHODS
 from rctaf_jax.training.schedules import SCHEDULES, Length, schedule_named
 
 

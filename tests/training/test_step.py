@@ -10,9 +10,9 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.losses import cross_entropy, kl_divergence
 from rctaf_jax.training.augmentation import AUGMENTATIONS, PADDING
 from rctaf_jax.training.batches import Data, make_sample
-from rctaf_jax.training.method import Budget
+from rctaf_jax.training.methods.method import Budget
+from rctaf_jax.training.methods.registry import METHODS
 from rctaf_jax.training.recipe import num_steps, resolve
-from rctaf_jax.training.registry import METHODS
 from rctaf_jax.training.state import sgd
 from rctaf_jax.training.step import NEVER, Settings
 from rctaf_jax.training.trainer import device_data, make_trainer

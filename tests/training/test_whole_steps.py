@@ -14,7 +14,7 @@ import pytest
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.training.augmentation import view_augmentations
 from rctaf_jax.training.batches import make_sample
-from rctaf_jax.training.method import AUGMENTED, BASE
+from rctaf_jax.training.methods.method import AUGMENTED, BASE
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.trainer import device_data, make_trainer
 

@@ -10,7 +10,8 @@ import math
 import numpy as np
 from statsmodels.stats.multitest import multipletests
 
-from ..wording import family_label
+from rctaf_jax.experiments.show.wording import family_label
+
 from .evidence import Measured
 from .verdict import Finding, Unsaid, decide, share
 

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ..results import Results, Row, load_outcomes, load_results
+from rctaf_jax.experiments.results.rows import Results, Row, load_outcomes, load_results
+
 from .sampling import Sample, Values, draw, find_noise, fit_effects, image_covariance
 
 Quantity = Literal["robust", "clean", "hessian"]

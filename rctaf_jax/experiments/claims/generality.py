@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..wording import CURVATURE, PAPER_RANGE, family_label
+from rctaf_jax.experiments.show.wording import CURVATURE, PAPER_RANGE, family_label
+
 from .evidence import Measured
 from .peak import find_peak
 from .smooth import LEAST_POINTS

@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import f as f_distribution
 
-from ..wording import CURVATURE, PAPER_RANGE, family_label, number
+from rctaf_jax.experiments.show.wording import CURVATURE, PAPER_RANGE, family_label, number
+
 from .evidence import Curve, Measured
 from .sampling import Noise
 from .smooth import LEAST_POINTS, Peaks, find_peaks

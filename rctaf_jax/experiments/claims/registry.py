@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ..wording import ALPHA, CURVATURE
+from rctaf_jax.experiments.show.wording import ALPHA, CURVATURE
+
 from .baselines import beats_baselines
+from .curvature_or_alpha import curvature_organises
 from .evidence import CLEAN, HESSIAN, ROBUST, Lack, Measured, Quantity, Study, measure, open_study
 from .generality import same_elsewhere
-from .organiser import curvature_organises
 from .peak import peak_in_range
 from .slopes import PERCENT, POINTS, beta_2_falls_fastest, one_sided
 from .verdict import Finding, Unsaid, Verdict, overall, undecided

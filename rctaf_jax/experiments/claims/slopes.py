@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ..wording import PAPER_RANGE, family_label
+from rctaf_jax.experiments.show.wording import PAPER_RANGE, family_label
+
 from .evidence import Curve, Measured
 from .peak import UNRESOLVED
 from .verdict import Finding, Unsaid, decide, share, undecided

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from ..wording import number
+from rctaf_jax.experiments.show.wording import number
 
 Verdict = Literal["supported", "not supported", "not enough data"]
 SUPPORTED: Verdict = "supported"

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rctaf_jax.data import Split
+from rctaf_jax.experiments.run.measure import AUTOATTACK_BATCH, hessian_split, make_logits
+from rctaf_jax.experiments.sweep.members import Entry, by_family
+from rctaf_jax.experiments.sweep.sweep import Programs, Sweep, is_done, missing_groups, programs_of
 
 from ...training.members import stack
-from ..expand import Entry, by_family
-from ..measure import AUTOATTACK_BATCH, hessian_split, make_logits
-from ..sweep import Programs, Sweep, is_done, missing_groups, programs_of
 
 AUTOATTACK_FORWARDS = 10_000
 """What AutoAttack takes per image, in forward passes' time, where two fifths withstand; 4,900 was

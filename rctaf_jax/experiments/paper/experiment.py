@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ..expand import Entry, members
-from ..results import Results
+from rctaf_jax.experiments.results.rows import Results
+from rctaf_jax.experiments.sweep.members import Entry, members
+
 from .scales import Scale
 
 Record = dict[str, Any]

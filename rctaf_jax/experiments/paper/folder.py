@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.results.rows import Results, load_results
+from rctaf_jax.experiments.sweep.members import Entry
 from rctaf_jax.files import read_json, write_json
 
-from ..expand import Entry
-from ..results import Results, load_results
 from .experiment import Experiment, Part, Shown
 from .registry import EXPERIMENTS
 from .scales import Scale, scale_named

@@ -19,11 +19,11 @@ import numpy as np
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset, Split
-from rctaf_jax.dataset import content_hash
+from rctaf_jax.data.dataset import content_hash
 
 from ...training.recipe import resolve
 from ...training.trainer import device_data, make_trainer
-from ..timing import Contender, interleaved, ratio, spread
+from .timing import Contender, interleaved, ratio, spread
 
 REFERENCE = "relu"
 PAPER: dict[str, tuple[float, float]] = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rctaf_jax.errors import InputError
 
-from . import (
+from .exhibits import (
     figure_1,
     figure_2,
     figure_3,

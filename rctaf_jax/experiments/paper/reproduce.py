@@ -11,17 +11,24 @@ from typing import NamedTuple
 from rich.console import Console
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.pages.reproduction_page import write_exhibit, write_page
+from rctaf_jax.experiments.run.environment import describe_devices
+from rctaf_jax.experiments.show.progress import SweepProgress
+from rctaf_jax.experiments.show.tables import words_table
+from rctaf_jax.experiments.show.wording import duration
+from rctaf_jax.experiments.sweep.members import Entry
+from rctaf_jax.experiments.sweep.sweep import (
+    Engine,
+    Sweep,
+    is_done,
+    open_sweep,
+    resolve_settings,
+    run_members,
+)
 
-from ..environment import describe_devices
-from ..expand import Entry
-from ..progress import SweepProgress
-from ..sweep import Engine, Sweep, is_done, open_sweep, resolve_settings, run_members
-from ..tables import words_table
-from ..wording import duration
 from .estimate import estimate
 from .experiment import Exhibit, Experiment, Own
 from .folder import claim_reproduction, study_folder, wanted
-from .page import write_exhibit, write_page
 from .registry import lacks
 from .scales import Scale
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rctaf_jax.experiments.claims.baselines import beats_baselines
+from rctaf_jax.experiments.claims.curvature_or_alpha import curvature_organises
 from rctaf_jax.experiments.claims.evidence import Group, Lack, Measured
 from rctaf_jax.experiments.claims.generality import same_elsewhere
-from rctaf_jax.experiments.claims.organiser import curvature_organises
 from rctaf_jax.experiments.claims.peak import peak_in_range
 from rctaf_jax.experiments.claims.registry import CLAIMS, judge_claim
 from rctaf_jax.experiments.claims.sampling import draw, find_noise, fit_effects, image_covariance
@@ -20,7 +20,7 @@ from rctaf_jax.experiments.claims.slopes import (
     one_sided,
 )
 from rctaf_jax.experiments.claims.verdict import REFUTED, SUPPORTED, UNDECIDED, Unsaid, overall
-from rctaf_jax.experiments.wording import ALPHA
+from rctaf_jax.experiments.show.wording import ALPHA
 
 SPARSE = (0.5, 2.0, 4.0, 7.0, 20.0, 50.0)
 """As `rctaf reproduce` has at all scales but the paper's."""

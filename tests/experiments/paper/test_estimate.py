@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import pytest
 
 from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepConfig, TrainConfig
-from rctaf_jax.experiments.expand import Entry, members
 from rctaf_jax.experiments.paper import estimate as module
 from rctaf_jax.experiments.paper.estimate import Cost, estimate, try_out
-from rctaf_jax.experiments.results import Row
-from rctaf_jax.experiments.sweep import Sweep, open_sweep, resolve_settings
+from rctaf_jax.experiments.results.rows import Row
+from rctaf_jax.experiments.sweep.members import Entry, members
+from rctaf_jax.experiments.sweep.sweep import Sweep, open_sweep, resolve_settings
 from rctaf_jax.files import write_json
 
 TINY = SweepConfig(

@@ -14,17 +14,17 @@ from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepC
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments import load, load_outcomes
 from rctaf_jax.experiments.claims import judge
+from rctaf_jax.experiments.pages.reproduction_page import write_page
 from rctaf_jax.experiments.paper import folder as folders
 from rctaf_jax.experiments.paper import reproduce as module
-from rctaf_jax.experiments.paper import table_2
+from rctaf_jax.experiments.paper.exhibits import table_2
 from rctaf_jax.experiments.paper.experiment import Own
 from rctaf_jax.experiments.paper.folder import study_folders
 from rctaf_jax.experiments.paper.overhead import StepSize
-from rctaf_jax.experiments.paper.page import write_page
 from rctaf_jax.experiments.paper.registry import EXPERIMENTS, experiments_named, lacks
 from rctaf_jax.experiments.paper.reproduce import reproduce
 from rctaf_jax.experiments.paper.scales import SCALES, Scale, scale_named, study
-from rctaf_jax.experiments.sweep import resolve_settings
+from rctaf_jax.experiments.sweep.sweep import resolve_settings
 
 BASE = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),

@@ -1,0 +1,9 @@
+"""AutoAttack: its attacks, the ensemble of them, and what a folder keeps of both.
+
+`attack` says what an attack is; `apgd`, `fab` and `square` are attacks; `pool` runs one of them on
+many images, `ensemble` several in turn, and `store` keeps what is done.
+"""
+
+from .interface import AutoAttackResult, autoattack, make_autoattack, run_attack
+
+__all__ = ["AutoAttackResult", "autoattack", "make_autoattack", "run_attack"]

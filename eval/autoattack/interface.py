@@ -1,0 +1,374 @@
+"""AutoAttack (Croce & Hein 2020): an ensemble of parameter-free attacks, and the worst case.
+
+Each attack starts from the clean images that are classified correctly and withstood the attacks
+before it; robust accuracy is the share of images that withstood all. `docs/autoattack.md` lists
+where this deliberately differs from the official implementation, and why.
+"""
+
+import functools
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from rctaf_jax.batching import Batch, Images, Labels, check_examples, over_batches, pixels
+from rctaf_jax.errors import InputError
+from rctaf_jax.eval.keys import threefry_key
+from rctaf_jax.eval.verdict import judge, require_allowed
+from rctaf_jax.threat_model import ThreatModel, norm_named, threat_model
+
+from . import checks
+from .attack import Attack, Examples
+from .ensemble import AttackProgress, AttackReport, Fates, Setting, run_all
+from .pool import Ask, Programs, Variables, make_programs
+from .store import Store
+from .versions import attacks_named, version_of
+
+NUM_CHECKED = 64
+"""Images that the checks before the attacks look at, at most."""
+
+
+class AutoAttackResult(NamedTuple):
+    """What an ensemble of attacks did to each of N images.
+
+    Attributes:
+        robust: correct when clean, and after every attack.
+        adversarial: a misclassified allowed image where one was found, else the clean one.
+        correct: whether the clean image is classified correctly.
+        nonfinite: some logits were NaN or infinite on the way: neither robust nor broken.
+        clean_accuracy, robust_accuracy: over all N images.
+        attacks: one report each, in the order they ran.
+        warnings: sentences about what makes the result doubtful.
+    """
+
+    robust: Bool[np.ndarray, " N"]
+    adversarial: Float[np.ndarray, "N H W C"]
+    correct: Bool[np.ndarray, " N"]
+    nonfinite: Bool[np.ndarray, " N"]
+    clean_accuracy: float
+    robust_accuracy: float
+    attacks: tuple[AttackReport, ...]
+    warnings: tuple[str, ...]
+
+
+Progress = Callable[[AttackProgress], None]
+
+
+def autoattack(
+    logits_fn: Callable[..., Float[Array, "B classes"]],
+    images: Images,
+    labels: Labels,
+    *,
+    norm: str = "Linf",
+    epsilon: float = 8 / 255,
+    version: str = "standard",
+    attacks: Sequence[str | Attack] | None = None,
+    individual: bool = False,
+    key: Array,
+    batch_size: int = 128,
+    directory: str | Path | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    progress: Progress | None = None,
+) -> AutoAttackResult:
+    """Robust accuracy of any JAX function from images to logits, under AutoAttack.
+
+    Random numbers belong to (key, image and label, attack), so the result depends neither on batch
+    size, devices or order, nor on whether it was interrupted. The network runs in float32 at the
+    highest matmul precision.
+
+    Args:
+        logits_fn: images [B, H, W, C] in [0, 1] to logits [B, classes], BatchNorm in inference
+            mode, examples not interacting; pure, since it is compiled. For version `rand` it takes
+            (images, keys), one key for each image.
+        images: N images, uint8 or floating point in [0, 1].
+        labels: N class indices.
+        norm: `Linf`, `L2` or `L1`.
+        epsilon: radius in pixels of [0, 1], above 0.
+        version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
+        attacks: names of attacks, or attacks, instead of a version's. A name stands for the
+            version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
+            `rand`, else for the one in `versions.ATTACKS`.
+        individual: run each attack on all correctly classified images, not only on those that
+            withstood the others.
+        key: of all random numbers; one that is not of threefry is made one of its first words.
+        batch_size: images at a time on each device.
+        directory: where to keep what is done, to go on after an interruption.
+        devices: all local ones when left out.
+        progress: called every now and then.
+
+    Returns:
+        An `AutoAttackResult`. Doubts are also issued as `AutoAttackWarning`.
+
+    Raises:
+        InputError: if an argument is not allowed, the network's outputs have the wrong shape or too
+            few classes, or the directory holds something else or is damaged.
+
+    Example:
+        >>> images = np.array([[0.1, 0.9], [0.49, 0.51]], np.float32).reshape(2, 1, 1, 2)
+        >>> result = autoattack(
+        ...     lambda x: 4 * x.reshape(-1, 2), images, np.array([1, 1]),
+        ...     epsilon=0.1, attacks=["apgd-ce"], key=jax.random.key(0), batch_size=2,
+        ... )
+        >>> result.robust.tolist(), result.robust_accuracy
+        ([True, False], 0.5)
+    """
+
+    def ignoring_variables(_: Variables, images: Array, *keys: Array) -> Array:
+        return logits_fn(images, *keys)
+
+    run = make_autoattack(
+        ignoring_variables,
+        norm=norm,
+        version=version,
+        attacks=attacks,
+        individual=individual,
+        batch_size=batch_size,
+        devices=devices,
+    )
+    return run((), images, labels, key, epsilon, directory=directory, progress=progress)
+
+
+def run_attack(
+    attack: str | Attack,
+    key: Array,
+    logits_fn: Callable[..., Float[Array, "B classes"]],
+    images: Images,
+    labels: Labels,
+    threat: ThreatModel,
+    *,
+    batch_size: int = 128,
+    devices: Sequence[jax.Device] | None = None,
+) -> AutoAttackResult:
+    """One attack by itself, by the name it has in AutoAttack or as made by its factory.
+
+    Arguments and errors are as for `autoattack`.
+    """
+    return autoattack(
+        logits_fn,
+        images,
+        labels,
+        norm=threat.norm,
+        epsilon=threat.epsilon,
+        attacks=[attack],
+        key=key,
+        batch_size=batch_size,
+        devices=devices,
+    )
+
+
+def make_autoattack(
+    logits_fn: Callable[..., Float[Array, "B classes"]],
+    *,
+    norm: str,
+    version: str = "standard",
+    attacks: Sequence[str | Attack] | None = None,
+    individual: bool = False,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[..., AutoAttackResult]:
+    """Makes an ensemble that is compiled once for all networks of one structure and all budgets.
+
+    Args:
+        logits_fn: `logits_fn(variables, images)`, or `(variables, images, keys)` for version
+            `rand`.
+        norm, version, attacks, individual, batch_size, devices: as for `autoattack`.
+
+    Returns:
+        `run(variables, images, labels, key, epsilon, *, directory=None, progress=None)` to an
+        `AutoAttackResult`; it raises what `autoattack` does.
+
+    Raises:
+        InputError: if a name is unknown or a number is too small.
+    """
+    norm_named(norm)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    is_random = version_of(version).is_random
+    chosen = tuple(jax.local_devices() if devices is None else devices)
+
+    def ask(variables: Variables, images: Array, keys: Array) -> Array:
+        logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
+        return jax.tree.map(_widened, logits)
+
+    @functools.cache
+    def programs_for(num_classes: int) -> tuple[Programs, ...]:
+        listed = attacks_named(version, attacks, norm=norm, num_classes=num_classes)
+        return tuple(make_programs(attack, ask) for attack in listed)
+
+    answers = _make_answers(ask, batch_size)
+
+    def run(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        key: Array,
+        epsilon: float,
+        *,
+        directory: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> AutoAttackResult:
+        threat = threat_model(norm, epsilon)
+        if not threat.epsilon:
+            raise InputError("epsilon must be above 0, got 0: there is nothing to attack")
+        check_examples(images, labels)
+        key = threefry_key(key)
+        x: Any = np.asarray(pixels(images), np.float32)
+        y: Any = np.asarray(labels).astype(np.int32)
+        keys = example_keys(key, x, y)
+        num_classes = _check_outputs(ask, variables, x, keys, y)
+        programs = programs_for(num_classes)
+        logits = answers(variables, x, y, keys)
+        examples = Examples(x, y, keys, logits)
+        setup = _describe(programs, examples, key, threat, individual)
+        store = Store(None if directory is None else Path(directory), setup, logits)
+        doubts = [checks.returns_probabilities(logits)]
+        if not is_random:
+            doubts += _look_at_network(ask, variables, examples)
+        setting = Setting(variables, examples, threat.epsilon, batch_size, chosen, individual)
+        clean = judge(logits, y)
+        fates, reports = run_all(programs, setting, clean, store, progress or _silent)
+        require_allowed(fates.adversarial, x, threat)
+        doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
+        correct = np.asarray(clean.correct)
+        if not is_random:  # whose answers differ from one call to the next
+            again = np.asarray(judge(answers(variables, fates.adversarial, y, keys), y).correct)
+            is_broken = correct & ~fates.robust & ~fates.nonfinite
+            doubts.append(checks.differs_again(int((is_broken & again).sum())))
+        return _result(fates, correct, reports, doubts)
+
+    return run
+
+
+def _widened(logits: Array) -> Array:
+    """In float32 at least, since a loss in 16 bits is rounded, and files do not know bfloat16."""
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def _silent(progress: AttackProgress) -> None:
+    """Reports nothing."""
+
+
+def _make_answers(ask: Ask, batch_size: int) -> Callable[..., Any]:
+    """(variables, images, labels, keys) to the logits of all images, on the host."""
+
+    @jax.jit
+    def on_batch(variables: Variables, batch: Batch, keys: Array) -> Array:
+        with jax.default_matmul_precision("highest"):
+            return ask(variables, batch.images, keys[batch.position])
+
+    def answers(
+        variables: Variables,
+        images: Float[np.ndarray, "N H W C"],
+        labels: Int[np.ndarray, " N"],
+        keys: Array,
+    ) -> Any:
+        size = min(batch_size, len(labels))
+        return over_batches(
+            lambda batch: on_batch(variables, batch, keys), images, labels, batch_size=size
+        )
+
+    return answers
+
+
+def _result(
+    fates: Fates,
+    correct: Bool[np.ndarray, " N"],
+    reports: Sequence[AttackReport],
+    doubts: Sequence[str | None],
+) -> AutoAttackResult:
+    found = tuple(sentence for sentence in doubts if sentence is not None)
+    for sentence in found:
+        warnings.warn(sentence, checks.AutoAttackWarning, stacklevel=3)
+    return AutoAttackResult(
+        fates.robust,
+        fates.adversarial,
+        correct,
+        fates.nonfinite,
+        float(correct.mean()),
+        float(fates.robust.mean()),
+        tuple(reports),
+        found,
+    )
+
+
+def example_keys(
+    key: Array, images: Float[np.ndarray, "N H W C"], labels: Int[np.ndarray, " N"]
+) -> Array:
+    """A key for each example, from what it is and not from where it stands.
+
+    Args:
+        key: of the whole attack.
+        images, labels: the examples; equal ones get equal keys.
+    """
+    contents = zip(np.asarray(images, np.float32), labels.tolist(), strict=True)
+    digests = [hashlib.sha256(image.tobytes() + b"%d" % label) for image, label in contents]
+    words = np.array([np.frombuffer(digest.digest()[:8], "<u4") for digest in digests])
+    return jax.vmap(lambda word: jax.random.fold_in(jax.random.fold_in(key, word[0]), word[1]))(
+        jnp.asarray(words)
+    )
+
+
+def _look_at_network(ask: Ask, variables: Variables, examples: Examples) -> list[str | None]:
+    """The checks that ask the network and need no attack."""
+    few = [jnp.asarray(leaf[:NUM_CHECKED]) for leaf in (examples.images, examples.labels)]
+    keys = examples.keys[:NUM_CHECKED]
+
+    def logits_fn(images: Array) -> Array:
+        return ask(variables, images, keys)
+
+    return [checks.is_randomised(logits_fn, *few), checks.has_zero_gradients(logits_fn, *few)]
+
+
+def _check_outputs(
+    ask: Ask,
+    variables: Variables,
+    images: Float[np.ndarray, "N H W C"],
+    keys: Array,
+    labels: Int[np.ndarray, " N"],
+) -> int:
+    """The number of classes, if the outputs have the right shape and the labels fit."""
+    answer = jax.eval_shape(ask, variables, jnp.asarray(images[:1]), keys[:1])
+    shape = getattr(answer, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
+        raise InputError(
+            f"the network's output for one image has shape {shape}: expected (1, classes) with at "
+            "least 2 classes"
+        )
+    if labels.min() < 0 or labels.max() >= shape[1]:
+        raise InputError(
+            f"got labels from {labels.min()} to {labels.max()}: the network has classes 0 to "
+            f"{shape[1] - 1}"
+        )
+    return shape[1]
+
+
+def _describe(
+    programs: Sequence[Programs],
+    examples: Examples,
+    key: Array,
+    threat: ThreatModel,
+    individual: bool,
+) -> dict[str, Any]:
+    """What must be the same for a folder to be gone on with."""
+    content = hashlib.sha256(np.ascontiguousarray(examples.images).tobytes())
+    content.update(examples.labels.tobytes())
+    return {
+        "norm": threat.norm,
+        "epsilon": threat.epsilon,
+        "individual": individual,
+        "attacks": [_say(program.attack) for program in programs],
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "images and labels": content.hexdigest(),
+    }
+
+
+def _say(attack: Attack) -> str:
+    """Such as `square: 1 x 5000 steps, initial_fraction 0.8`."""
+    settings = [f"{name} {value}" for name, value in attack.settings]
+    return ", ".join([f"{attack.name}: {attack.num_runs} x {attack.num_steps} steps", *settings])

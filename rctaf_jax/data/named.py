@@ -1,0 +1,120 @@
+"""Datasets by name: what to train and measure on, as arrays.
+
+`load` reads the digits that ship with the package, CIFAR-10 and CIFAR-100 in TFDS's format, any
+`.npz` file, or any folder that TFDS prepared; `subset` takes a smaller balanced part.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+
+from rctaf_jax.errors import InputError
+
+from . import npz as npz_source
+from . import tfds as tfds_source
+from .dataset import Dataset, Split, content_hash
+
+__all__ = ["NAMES", "Dataset", "Split", "load", "subset"]
+
+NAMES = ("digits", *tfds_source.NAMES)
+
+
+def load(name: str | Path, data_dir: str | Path | None = None) -> Dataset:
+    """Reads a dataset by name or by path.
+
+    An `.npz` file holds uint8 images [N, H, W] or [N, H, W, C] and integer labels [N] under
+    `train_images`, `train_labels`, `test_images` and `test_labels`, or under `images` and
+    `labels`, where a fixed permutation puts one fifth into the test split; `class_names` is
+    optional.
+
+    Args:
+        name: `digits`, `cifar10`, `cifar100`, a path that ends in `.npz`, or a folder that TFDS
+            prepared.
+        data_dir: where to look for CIFAR first: a TFDS data folder, or the dataset's own folder.
+            TFDS's default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`) comes second. If neither
+            has it and TensorFlow is installed, TFDS downloads and prepares it.
+
+    Returns:
+        The checked dataset.
+
+    Raises:
+        InputError: if the name is unknown, a file cannot be read, or its content is not allowed.
+
+    Example:
+        >>> digits = load("digits")
+        >>> digits.train.images.shape, digits.test.images.shape
+        ((1437, 8, 8, 1), (360, 8, 8, 1))
+    """
+    text = os.fspath(name)
+    path = Path(text).expanduser()
+    if text == "digits":
+        return npz_source.read_digits()
+    if text in tfds_source.NAMES:
+        return tfds_source.read_named(text, None if data_dir is None else Path(data_dir))
+    if path.suffix.lower() == ".npz":
+        return npz_source.read_npz(path)
+    if text and path.is_dir():
+        return tfds_source.read_folder(path)
+    raise InputError(
+        f"unknown dataset {text!r}: expected {', '.join(NAMES)}, a path that ends in .npz, or an "
+        "existing folder that TFDS prepared"
+    )
+
+
+def subset(dataset: Dataset, num_train: int | None, num_test: int | None) -> Dataset:
+    """Keeps the first examples of each class, as balanced over the classes as the data allow.
+
+    Every class gives its first example, in order of label, then every class its second, and so
+    on, until there are enough; those chosen stay in their order. Nothing is random, and a
+    smaller subset lies within every larger one.
+
+    Args:
+        dataset: what to choose from.
+        num_train: size of the training split, or None for all of it.
+        num_test: size of the test split, or None for all of it.
+
+    Returns:
+        A dataset with its own hash, whose name records the sizes.
+
+    Raises:
+        InputError: if a size is not an integer from 1 to the size of the split.
+
+    Example:
+        >>> small = subset(load("digits"), 100, 50)
+        >>> small.name, len(small.test.labels)
+        ('digits[train=100,test=50]', 50)
+    """
+    sizes = {"train": num_train, "test": num_test}
+    chosen = [f"{which}={size}" for which, size in sizes.items() if size is not None]
+    if not chosen:
+        return dataset
+    train = _first_of_each_class("training", dataset.train, num_train)
+    test = _first_of_each_class("test", dataset.test, num_test)
+    return dataclasses.replace(
+        dataset,
+        name=f"{dataset.name}[{','.join(chosen)}]",
+        train=train,
+        test=test,
+        content_hash=content_hash(train, test),
+        index_order=f"{dataset.index_order}; the first of each class",
+    )
+
+
+def _first_of_each_class(which: str, split: Split, size: int | None) -> Split:
+    if size is None:
+        return split
+    available = len(split.labels)
+    is_integer = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
+    if not is_integer or not 1 <= size <= available:
+        raise InputError(
+            f"cannot take {size!r} of the {available} {which} images: expected an integer from 1 "
+            f"to {available}"
+        )
+    by_label = np.argsort(split.labels, kind="stable")
+    _, start, count = np.unique(split.labels[by_label], return_index=True, return_counts=True)
+    rank = np.empty(available, np.int64)  # how many of the same class come before
+    rank[by_label] = np.arange(available) - np.repeat(start, count)
+    keep = np.sort(np.lexsort((split.labels, rank))[:size])
+    return Split(split.images[keep], split.labels[keep])

@@ -1,0 +1,1 @@
+"""The paper's derivation of the Hessian diagonal put to the test."""

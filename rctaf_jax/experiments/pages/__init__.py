@@ -1,0 +1,1 @@
+"""HTML pages of what the rooms below say, and their templates."""

@@ -1,0 +1,88 @@
+"""What the curve experiments share: records, a table, and lines of one or several studies."""
+
+from collections.abc import Mapping, Sequence
+
+from rctaf_jax.experiments.paper.experiment import Exhibit, Grid, Record, Shown
+from rctaf_jax.experiments.results.figures import Panel, Series, draw
+from rctaf_jax.experiments.results.rows import flat_row
+from rctaf_jax.experiments.results.summary import Summary, summarise
+from rctaf_jax.experiments.show.plotting import LOOKS
+from rctaf_jax.experiments.show.wording import (
+    ALPHA,
+    CURVATURE,
+    SIGMA,
+    accuracy_short,
+    family_label,
+    norm_width,
+    number,
+)
+
+
+def exhibit_of(
+    panels: Sequence[Panel], shown: Mapping[str, Shown], *, with_hessian: bool = False
+) -> Exhibit:
+    """Panels, with a line for each network in the file and one for each activation in the table."""
+    return Exhibit(
+        draw(panels),
+        [draw([panel]) for panel in panels],
+        records(shown),
+        summary_grid(shown, with_hessian=with_hessian),
+        remarks(shown),
+    )
+
+
+def by_study(shown: Mapping[str, Shown]) -> list[Series]:
+    """A line for each study, of one family."""
+    return [
+        Series(part.label, LOOKS[index], summarise(part.results.rows), part.results.rows)
+        for index, part in enumerate(shown.values())
+    ]
+
+
+def records(shown: Mapping[str, Shown]) -> list[Record]:
+    """A line for each network, with the study that it belongs to."""
+    return [
+        {"study": name, **flat_row(row)}
+        for name, part in shown.items()
+        for row in part.results.rows
+    ]
+
+
+def summary_grid(shown: Mapping[str, Shown], *, with_hessian: bool) -> Grid:
+    """Means and 95% intervals of every activation; narrow enough for a terminal."""
+    columns = [SIGMA, ALPHA, CURVATURE, "clean %", "robust %"]
+    columns += ["Hessian norm"] if with_hessian else []
+    rows = [
+        [part.label, *_cells(summary, with_hessian)]
+        for part in shown.values()
+        for summary in summarise(part.results.rows)
+    ]
+    if len(shown) == 1:
+        return Grid([*columns, "seeds"], [row[1:] for row in rows])
+    return Grid(["trained by", *columns, "seeds"], rows)
+
+
+def _cells(summary: Summary, with_hessian: bool) -> Sequence[str]:
+    cells = [
+        family_label(summary.family).removeprefix("RCT-AF "),
+        number(summary.alpha),
+        number(summary.max_curvature),
+        accuracy_short(summary.clean),
+        accuracy_short(summary.robust),
+    ]
+    cells += [norm_width(summary.hessian)] if with_hessian else []
+    return [*cells, str(summary.num_seeds)]
+
+
+def remarks(shown: Mapping[str, Shown]) -> list[str]:
+    """What lacks: members not there, and members that diverged."""
+    sentences = []
+    for part in shown.values():
+        bad = [row for row in part.results.rows if not row.is_done]
+        if part.results.missing:
+            lacking = ", ".join(part.results.missing)
+            sentences.append(f"{part.label}: not trained yet: {lacking}.")
+        if bad:
+            diverged = ", ".join(row.id for row in bad)
+            sentences.append(f"{part.label}: diverged, and in no mean: {diverged}.")
+    return sentences

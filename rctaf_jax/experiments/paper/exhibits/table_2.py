@@ -1,0 +1,192 @@
+"""Table 2: memory and time of a training step per activation, over ReLU's."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rctaf_jax.activations import parse_activation
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.paper.experiment import (
+    Exhibit,
+    Experiment,
+    Grid,
+    Own,
+    Record,
+    Shown,
+    no_parts,
+)
+from rctaf_jax.experiments.paper.overhead import (
+    PAPER,
+    REFERENCE,
+    StepSize,
+    measure_memory,
+    measure_step,
+    measure_time,
+    over_reference,
+    paper_ratio,
+)
+from rctaf_jax.experiments.paper.scales import Scale
+from rctaf_jax.experiments.run.environment import describe_environment, device_and_versions
+from rctaf_jax.experiments.show.dot_plot import Dot, dots_figure
+from rctaf_jax.experiments.show.progress import make_bars
+from rctaf_jax.experiments.show.wording import family_label
+from rctaf_jax.files import read_json, write_json
+
+FILE = "overhead.json"
+ROUNDS = 25
+
+
+def estimate(scale: Scale, folder: Path) -> float:
+    """Seconds still to go, from the first activation's; that one is measured here, and kept."""
+    if is_done(folder):
+        return 0.0
+    result = load(scale, folder)
+    if "seconds_per_compilation" not in result:
+        started = time.monotonic()
+        result["memory"][REFERENCE] = measure_memory(REFERENCE, scale.memory_step)
+        result["seconds_per_compilation"] = time.monotonic() - started
+        write_json(folder / FILE, result)
+    if "seconds_per_step" not in result:
+        result["seconds_per_step"] = measure_step(REFERENCE, scale.step)
+        write_json(folder / FILE, result)
+    compilations = 2 * len(PAPER) - len(PAPER.keys() & result["memory"].keys())
+    steps = ROUNDS * len(PAPER)
+    seconds: float = compilations * result["seconds_per_compilation"]
+    return seconds + steps * result["seconds_per_step"]
+
+
+def run(scale: Scale, folder: Path, console: Console) -> None:
+    """The memory of each activation, kept one by one; then the times, which are taken in turn."""
+    if is_done(folder):
+        return
+    with make_bars(console) as bars:
+        task = bars.add_task("activations", total=2 * len(PAPER), note="memory")
+        for activation in PAPER:
+            remember_memory(scale, folder, activation)
+            bars.advance(task)
+
+        def tell(activation: str) -> None:
+            bars.update(task, advance=1, note=f"compiled {activation} to be timed")
+
+        times = measure_time(tuple(PAPER), scale.step, ROUNDS, tell)
+    write_json(folder / FILE, load(scale, folder) | {"time": times})
+
+
+def is_done(folder: Path) -> bool:
+    """Whether all was measured."""
+    return (folder / FILE).exists() and "time" in read_json(folder / FILE)
+
+
+def load(scale: Scale, folder: Path) -> dict[str, Any]:
+    """What was measured so far.
+
+    Raises:
+      InputError: if it was measured of other steps, on another device, or by other versions.
+    """
+    environment = describe_environment("rctaf reproduce table-2 --scale " + scale.name)
+    sizes = {"step": scale.step._asdict(), "memory_step": scale.memory_step._asdict()}
+    if not (folder / FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        return {"environment": environment, **sizes, "rounds": ROUNDS, "memory": {}}
+    result: dict[str, Any] = read_json(folder / FILE)
+    for name, size in sizes.items():
+        if result.get(name) != size:
+            raise InputError(
+                f"{folder / FILE} is of {name} {result.get(name)}, this scale of {size}: choose "
+                "another --output."
+            )
+    check_environment(folder / FILE, result.get("environment", {}), environment)
+    return result
+
+
+def check_environment(path: Path, found: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse to compare memory and times of two machines or of two versions.
+
+    Raises:
+      InputError: naming the first difference.
+    """
+    there = device_and_versions(found)
+    for name, value in device_and_versions(here).items():
+        if there.get(name) != value:
+            raise InputError(
+                f"{path} was measured with {name} {there.get(name)}, here it would be with "
+                f"{value}: choose another --output."
+            )
+
+
+def remember_memory(scale: Scale, folder: Path, activation: str) -> None:
+    """Measure one activation's memory, if that was not done."""
+    result = load(scale, folder)
+    if activation not in result["memory"]:
+        result["memory"][activation] = measure_memory(activation, scale.memory_step)
+        write_json(folder / FILE, result)
+
+
+def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
+    """Ratios to ReLU's beside the paper's."""
+    result = read_json(folder / FILE)
+    records = [_record(result, activation) for activation in PAPER]
+    memory = [Dot(r["label"], r["memory"], None, None, r["paper_memory"]) for r in records]
+    times = [
+        Dot(r["label"], r["time"], r["time_low"], r["time_high"], r["paper_time"]) for r in records
+    ]
+    panels = [
+        ("Memory of intermediates", "over ReLU's", memory),
+        ("Time of a training step", "over ReLU's, quartiles", times),
+    ]
+    figures = [dots_figure([panel]) for panel in panels]
+    columns = ["activation", "memory", "paper", "time", "quartiles", "paper"]
+    size, memory_size = StepSize(**result["step"]), StepSize(**result["memory_step"])
+    where = result["environment"]["device"]
+    remark = (
+        f"Memory: the compiler's peak of intermediate results, {_words(memory_size)}. Time: "
+        f"{_words(size)}, {result['rounds']} rounds in turn. Measured on {where}; the paper's are "
+        "a whole process's memory and minutes of training on an RTX 2080 Ti."
+    )
+    return Exhibit(
+        dots_figure(panels), figures, records, Grid(columns, [_cells(r) for r in records]), [remark]
+    )
+
+
+def _words(size: StepSize) -> str:
+    return f"{size.model}, width {size.width:g}, batch {size.batch}"
+
+
+def _record(result: Mapping[str, Any], activation: str) -> Record:
+    ratio = result["time"][activation]["ratio"]
+    return {
+        "activation": activation,
+        "label": family_label(parse_activation(activation).name),
+        "memory_bytes": result["memory"][activation]["temporary_bytes"],
+        "memory": over_reference(result["memory"], "temporary_bytes")[activation],
+        "paper_memory": paper_ratio(activation, 0),
+        "seconds": result["time"][activation]["seconds"]["median"],
+        "time": ratio["median"],
+        "time_low": ratio["low"],
+        "time_high": ratio["high"],
+        "paper_time": paper_ratio(activation, 1),
+    }
+
+
+def _cells(record: Record) -> list[str]:
+    return [
+        record["label"],
+        f"{record['memory']:.3f}",
+        f"{record['paper_memory']:.2f}",
+        f"{record['time']:.2f}",
+        f"{record['time_low']:.2f} to {record['time_high']:.2f}",
+        f"{record['paper_time']:.2f}",
+    ]
+
+
+EXPERIMENT = Experiment(
+    "table-2",
+    "Table 2: what an activation costs",
+    "Over ReLU, beta 1 takes 1.7 times the memory and 1.2 times the time, beta 2 3.2 and 1.5.",
+    no_parts,
+    show,
+    Own(estimate, run),
+)

@@ -1,0 +1,45 @@
+"""Results folders as tables: one row a network (docs/results.md)."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rctaf_jax.experiments.paper.folder import is_reproduction, study_folders
+
+from .rows import flat_row, load_results
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def load(folder: str | os.PathLike[str]) -> "pandas.DataFrame":
+    """Every network of a results folder, finished or not.
+
+    Args:
+      folder: of `rctaf sweep` or `rctaf reproduce`.
+
+    Returns:
+      A row for each network that was trained and measured, or diverged: the columns of members.csv
+      (numbers of images, not percentages; None where nothing was measured), and before them
+      `study`, the folder's name, `data`, `model`, `width`, `method` and `epsilon`.
+
+    Raises:
+      InputError: if it is no such folder, or holds no network yet.
+
+    Example:
+      >>> from rctaf_jax.experiments import load
+      >>> frame = load("results/digits")  # doctest: +SKIP
+      >>> frame.groupby("family").robust_correct.mean()  # doctest: +SKIP
+    """
+    import pandas  # a third of a second, which commands that need no table do not pay
+
+    folder = Path(folder)
+    studies = study_folders(folder) if is_reproduction(folder) else [folder]
+    lines = []
+    for path in studies:
+        results = load_results(path)
+        train = results.config["train"]
+        told = {name: train[name] for name in ("model", "width", "method", "epsilon")}
+        study = {"study": path.name, "data": results.data["name"], **told}
+        lines += [study | flat_row(row) for row in results.rows]
+    return pandas.DataFrame(lines)

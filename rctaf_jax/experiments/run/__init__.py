@@ -1,0 +1,1 @@
+"""One network and its folder: trained, evaluated, attacked, its Hessian measured."""

@@ -1,0 +1,132 @@
+"""AutoAttack on one trained network: `autoattack.json` and `autoattack.npz` in its own folder."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from rctaf_jax.config import AttackConfig, check_positive
+from rctaf_jax.errors import InputError
+from rctaf_jax.eval.accuracy import wilson_interval
+from rctaf_jax.eval.autoattack import AutoAttackResult, make_autoattack
+from rctaf_jax.eval.autoattack.versions import version_of
+from rctaf_jax.experiments.show.progress import make_bars, show_attacks
+from rctaf_jax.files import write_arrays, write_json
+
+from .evaluate import provenance
+from .folder import Run, open_run
+from .measure import make_logits
+
+IMAGES = "autoattack.npz"
+
+
+def attack_run(
+    run_folder: Path, config: AttackConfig, folder: Path, command: str, console: Console
+) -> dict[str, Any]:
+    """Robust accuracy of a run's newest checkpoint under AutoAttack.
+
+    Args:
+      run_folder: of the run.
+      config: which attacks, on how many images.
+      folder: for the results, and for what must be kept to go on after an interruption.
+      command: the command line, for the record.
+      console: for the progress.
+
+    Returns:
+      What `autoattack.json` says; per-image flags and the adversarial images go to
+      `autoattack.npz`.
+
+    Raises:
+      InputError: if the folder, its checkpoint or the configuration is no good.
+    """
+    check_positive(
+        epsilon=config.epsilon, num_examples=config.num_examples, attack_batch=config.attack_batch
+    )
+    if version_of(config.version).is_random:
+        raise InputError(
+            f"version {config.version} is for networks that draw random numbers, which those of "
+            "rctaf train do not: choose standard or plus."
+        )
+    run = open_run(run_folder)
+    train = run.config.train
+    norm = config.norm or train.norm
+    if norm != train.norm and config.epsilon is None:
+        raise InputError(
+            f"the network was trained for {train.norm}, whose radius means nothing in {norm}: give "
+            "epsilon too."
+        )
+    epsilon = train.epsilon if config.epsilon is None else config.epsilon
+    images, labels = (leaf[: config.num_examples] for leaf in run.dataset.test)
+    attack = make_autoattack(
+        make_logits(train, run.activation, run.dataset.num_classes),
+        norm=norm,
+        version=config.version,
+        attacks=config.attacks,
+        individual=config.individual,
+        batch_size=config.attack_batch,
+    )
+    key = jax.random.key(config.attack_seed)
+    with make_bars(console) as bars:
+        progress = show_attacks(bars)
+        result = attack(
+            run.state.final_variables,
+            images,
+            labels,
+            key,
+            epsilon,
+            directory=folder,
+            progress=progress,
+        )
+    described = _describe(run, result, norm, epsilon) | provenance(run, config, command)
+    flags = {"robust": result.robust, "correct": result.correct, "nonfinite": result.nonfinite}
+    write_arrays(folder / IMAGES, {**flags, "adversarial": result.adversarial})
+    write_json(folder / "autoattack.json", described)
+    return described
+
+
+def _describe(run: Run, result: AutoAttackResult, norm: str, epsilon: float) -> dict[str, Any]:
+    """The keys of RobustBench's `model_info` (text, accuracies in per cent), then our own."""
+    train, num_examples = run.config.train, len(result.robust)
+    described: dict[str, Any] = {
+        "link": "",
+        "name": f"{train.method}, {run.activation.text}",
+        "authors": "",
+        "additional_data": False,
+        "number_forward_passes": 1,
+        "dataset": run.dataset.name,
+        "venue": "",
+        "architecture": train.model if train.width == 1 else f"{train.model}, width {train.width}",
+        "eps": _budget(epsilon),
+        "clean_acc": f"{100 * result.clean_accuracy:.2f}",
+        "reported": "",
+        "autoattack_acc": f"{100 * result.robust_accuracy:.2f}",
+        "threat_model": {"norm": norm, "epsilon": epsilon},
+        "num_examples": num_examples,
+        "num_nonfinite": int(result.nonfinite.sum()),
+        "warnings": list(result.warnings),
+    }
+    for name, flags in (("clean", result.correct), ("robust", result.robust)):
+        count = int(flags.sum())
+        described[f"{name}_correct"] = count
+        described[f"{name}_accuracy"] = count / num_examples
+        described[f"{name}_interval"] = list(wilson_interval(count, num_examples))
+    described["attacks"] = [
+        {
+            "name": report.name,
+            "num_attacked": int(report.attacked.sum()),
+            "num_broken": int(report.broken.sum()),
+            "accuracy": report.accuracy,
+            "seconds": report.seconds,
+            "forward_passes": report.forward_passes,
+            "backward_passes": report.backward_passes,
+        }
+        for report in result.attacks
+    ]
+    return described
+
+
+def _budget(epsilon: float) -> str:
+    """As people write it: 8/255 where it is a whole number of grey levels."""
+    levels = 255 * epsilon
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{epsilon:g}"

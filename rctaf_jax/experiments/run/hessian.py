@@ -1,0 +1,231 @@
+"""The Hessian diagonal of one trained network, and its norm (8): a folder for each method.
+
+    hessian.json   diagonal.npz   hessian.png   hessian.svg   setup.json   sums.npz
+
+`sums.npz` is what a method needs to go on: interrupted, or asked for more probes, it continues.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from rctaf_jax.config import DiagonalConfig, HessianConfig, check_positive
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.show.plotting import png, svg
+from rctaf_jax.experiments.show.progress import make_bars
+from rctaf_jax.files import (
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_bytes_atomic,
+    write_json,
+    write_text_atomic,
+)
+from rctaf_jax.hessian import (
+    Estimate,
+    MeanSquare,
+    check_deterministic,
+    check_independent,
+    make_dataset_gradient,
+    relative_error,
+)
+from rctaf_jax.hessian.estimates import paths_of
+
+from .environment import free_memory
+from .evaluate import provenance
+from .folder import Run, check_same, open_run
+from .hessian_figure import hessian_figure
+from .hessian_methods import Problem, State, Way, make_way, method_for, xdiag_block_size
+from .measure import describe_hessian, finite_or_none, hessian_split, make_losses
+
+SECONDS_PER_SAVE = 60.0
+NUM_CHECKED = 8
+"""Images on which the losses are checked to be independent of one another."""
+SETUP, SUMS = "setup.json", "sums.npz"
+
+
+def hessian_run(
+    run_folder: Path, config: DiagonalConfig, output: Path | None, command: str, console: Console
+) -> dict[str, Any]:
+    """The Hessian norm of a run's newest checkpoint over its training images.
+
+    Args:
+      run_folder: of the run.
+      config: which method, how much of it.
+      output: folder for the results; RUN/hessian/METHOD if None.
+      command: the command line, for the record.
+      console: for progress.
+
+    Returns:
+      What `hessian.json` says, and "folder".
+
+    Raises:
+      InputError: if a folder, the checkpoint or the configuration is no good.
+    """
+    _check(config)
+    run = open_run(run_folder)
+    problem = _problem(config, run)
+    method = method_for(config, problem)
+    if method in ("exact", "neuron") and config.until is not None:
+        raise InputError(f"until is for estimates, and {method} is exact: leave it out.")
+    folder = output or run_folder / "hessian" / method
+    way = make_way(method, config, problem)
+    _check_problem(config, problem)
+    setup = _setup(method, config, run, problem)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / SETUP).exists():
+        check_same(folder / SETUP, read_json(folder / SETUP), setup)
+    write_json(folder / SETUP, setup)
+    state, done = _advance(way, config.until, folder, console)
+    found = way.estimate(state)
+    described = {
+        "method": method,
+        "unit": way.unit,
+        "num_done": done,
+        "relative_error": finite_or_none(relative_error(found.mean_square)),
+        **describe_hessian(found, len(problem.split.labels)),
+        **provenance(run, config, command),
+    }
+    _write(folder, found, described)
+    return {**described, "folder": str(folder)}
+
+
+def _check(config: DiagonalConfig) -> None:
+    check_positive(
+        batch_size=config.batch_size,
+        num_examples=config.num_examples,
+        until=config.until,
+        block_size=config.block_size,
+    )
+    if config.num_probes < 2:
+        raise InputError(
+            f"num-probes must be 2 or more, since one probe has no standard error; "
+            f"received {config.num_probes}."
+        )
+
+
+def _problem(config: DiagonalConfig, run: Run) -> Problem:
+    devices, variables = jax.local_devices(), run.state.final_variables
+    train = run.config.train
+    return Problem(
+        model=train.model,
+        losses=make_losses(train, run.activation, run.dataset.num_classes),
+        params=variables["params"],
+        rest={name: value for name, value in variables.items() if name != "params"},
+        activation=run.activation,
+        split=hessian_split(HessianConfig(hessian_examples=config.num_examples), run.dataset),
+        devices=devices if len(devices) > 1 else None,
+        free_bytes=free_memory(),
+    )
+
+
+def _check_problem(config: DiagonalConfig, problem: Problem) -> None:
+    """Is there a Hessian of a mean at all?"""
+    images, labels = problem.split.images, problem.split.labels
+    few = images[:NUM_CHECKED], labels[:NUM_CHECKED]
+    check_independent(problem.losses, problem.params, problem.rest, *few)
+    gradient = make_dataset_gradient(
+        problem.losses, batch_size=config.batch_size, devices=problem.devices
+    )
+    check_deterministic(lambda: gradient(problem.params, problem.rest, images, labels))
+
+
+def _setup(method: str, config: DiagonalConfig, run: Run, problem: Problem) -> dict[str, Any]:
+    """What must be the same for sums to be gone on with."""
+    return {
+        "method": method,
+        "seed": config.seed,
+        "block_size": xdiag_block_size(config, problem) if method == "xdiag" else None,
+        "batch_size": config.batch_size if method == "neuron" else None,
+        "num_examples": len(problem.split.labels),
+        "activation": run.config.activation,
+        "step": int(run.state.step),
+        "data": run.dataset.provenance(),
+        "weights": _hash((problem.params, problem.rest)),
+    }
+
+
+def _hash(tree: Any) -> str:
+    """Of shapes, types and values of all leaves, by which a network is known again."""
+    digest = hashlib.sha256()
+    for leaf in map(np.asarray, jax.device_get(jax.tree.leaves(tree))):
+        digest.update(f"{leaf.shape} {leaf.dtype} ".encode() + leaf.tobytes())
+    return digest.hexdigest()
+
+
+def _advance(way: Way, until: float | None, folder: Path, console: Console) -> tuple[State, int]:
+    """Does what is missing; what is done is saved now and then, and whatever happens."""
+    state, done = _load(folder / SUMS, way)
+
+    def is_enough(metric: MeanSquare | None) -> bool:
+        return until is not None and metric is not None and relative_error(metric) <= until
+
+    console.print(f"{way.total:,} {way.unit} to do, {done:,} of them done.", highlight=False)
+    saved, last_save = done, time.monotonic()
+    with make_bars(console) as bars:
+        task = bars.add_task(way.unit, total=way.total, completed=done, note="")
+        try:
+            metric = way.metric(state) if done else None
+            while done < way.total and not is_enough(metric):
+                stop = min(done + way.stride, way.total)
+                state, done = way.advance(state, range(done, stop)), stop
+                metric = way.metric(state)
+                bars.update(task, completed=done, note="" if metric is None else _note(metric))
+                if time.monotonic() - last_save > SECONDS_PER_SAVE:
+                    _save(folder / SUMS, state, done)
+                    saved, last_save = done, time.monotonic()
+        finally:
+            if saved < done:
+                _save(folder / SUMS, state, done)
+    return state, done
+
+
+def _note(metric: MeanSquare) -> str:
+    error = relative_error(metric)
+    return (
+        "norm unresolved"
+        if error == np.inf
+        else f"norm {metric.rms:.4g} \N{PLUS-MINUS SIGN} {error:.1%}"
+    )
+
+
+def _load(path: Path, way: Way) -> tuple[State, int]:
+    """The state kept there, or the one before the first number."""
+    if not path.exists():
+        return way.state, 0
+    leaves, structure = jax.tree.flatten(way.state)
+    names = [f"leaf{number}" for number in range(len(leaves))]
+    arrays = read_arrays(
+        path, remedy="run the same again to start anew", names=[*names, "num_done"]
+    )
+    kept = [arrays[name] for name in names]
+    return jax.tree.unflatten(structure, kept), int(arrays["num_done"])
+
+
+def _save(path: Path, state: State, done: int) -> None:
+    leaves = enumerate(jax.device_get(jax.tree.leaves(state)))
+    arrays = {f"leaf{number}": np.asarray(leaf) for number, leaf in leaves}
+    write_arrays(path, {**arrays, "num_done": np.array(done)}, compressed=False)
+
+
+def _write(folder: Path, found: Estimate, described: dict[str, Any]) -> None:
+    if found.diagonal is not None:
+        names = paths_of(found.diagonal)
+        arrays = {
+            f"{name}{suffix}": leaf
+            for tree, suffix in (
+                (found.diagonal, ""),
+                (found.diagonal_standard_error, ":standard_error"),
+            )
+            for name, leaf in zip(names, jax.tree.leaves(tree), strict=True)
+        }
+        write_arrays(folder / "diagonal.npz", arrays, compressed=False)
+    figure = hessian_figure(described, found.diagonal)
+    write_bytes_atomic(folder / "hessian.png", png(figure))
+    write_text_atomic(folder / "hessian.svg", svg(figure))
+    write_json(folder / "hessian.json", described)

@@ -1,0 +1,1 @@
+"""How numbers, names, plots and progress look, whatever they are of."""

@@ -1,0 +1,156 @@
+"""How figures, tables and the report write numbers and names."""
+
+import math
+
+from rctaf_jax.experiments.results.summary import Estimate
+
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}"  # by name, since they look like other letters
+SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
+CURVATURE = f"max |{SIGMA}″|"
+HESSIAN = "Hessian norm, √(mean H_kk²)"
+PAPER_RANGE = (4.0, 10.0)
+
+_FAMILY = "rct-af:beta="
+_NAMES = {
+    "relu": "ReLU",
+    "leaky_relu": "Leaky ReLU",
+    "elu": "ELU",
+    "selu": "SELU",
+    "gelu": "GELU",
+    "softplus": "Softplus",
+    "swish": "Swish",
+    "mish": "Mish",
+}
+
+
+def family_label(family: str) -> str:
+    """The family as people write it.
+
+    Example:
+      >>> family_label("rct-af:beta=1"), family_label("leaky_relu")
+      ('RCT-AF β = 1', 'Leaky ReLU')
+    """
+    if family.startswith(_FAMILY):
+        return f"RCT-AF β = {family.removeprefix(_FAMILY)}"
+    return _NAMES.get(family, family)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; a dash for None, ∞ for an infinity.
+
+    Example:
+      >>> number(7.0), number(0.00012346), number(float("inf")), number(None)
+      ('7', '0.0001235', '∞', '–')
+    """
+    if value is None or math.isnan(value):
+        return "\N{EN DASH}"
+    return "∞" if math.isinf(value) else f"{value:.4g}"
+
+
+def percent(fraction: float) -> str:
+    """One decimal, without the sign.
+
+    Example:
+      >>> percent(0.62149)
+      '62.1'
+    """
+    return f"{100 * fraction:.1f}"
+
+
+def accuracy(estimate: Estimate | None) -> str:
+    """Mean and interval of an accuracy, in per cent.
+
+    Example:
+      >>> accuracy(Estimate(0.621, 0.6, 0.642, ""))
+      '62.1 [60.0, 64.2]'
+    """
+    if estimate is None:
+        return number(None)
+    return f"{percent(estimate.mean)} [{percent(estimate.low)}, {percent(estimate.high)}]"
+
+
+def accuracy_short(estimate: Estimate | None) -> str:
+    """The same in fewer characters: the interval in whole per cent.
+
+    Example:
+      >>> accuracy_short(Estimate(0.621, 0.6, 0.642, ""))
+      '62.1 [60, 64]'
+    """
+    if estimate is None:
+        return number(None)
+    return f"{percent(estimate.mean)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+
+
+def norm(estimate: Estimate | None) -> str:
+    """Mean and interval of a Hessian norm, to three significant digits.
+
+    Example:
+      >>> norm(Estimate(0.01234, 0.0119, 0.0128, ""))
+      '0.0123 [0.0119, 0.0128]'
+    """
+    if estimate is None:
+        return number(None)
+    if math.isnan(estimate.low):
+        return f"{estimate.mean:.3g}"
+    return f"{estimate.mean:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+
+
+def norm_width(estimate: Estimate | None) -> str:
+    """The same in fewer characters: the mean, and how far above it the interval reaches.
+
+    Example:
+      >>> norm_width(Estimate(0.01234, 0.0119, 0.0128, ""))
+      '0.0123 ± 4%'
+    """
+    if estimate is None or math.isnan(estimate.high):
+        return norm(estimate)
+    return f"{estimate.mean:.3g} ± {100 * (estimate.high / estimate.mean - 1):.0f}%"
+
+
+def probability(value: float | None) -> str:
+    """Two decimals, and never certainty.
+
+    Example:
+      >>> probability(0.3), probability(1.0), probability(0.001), probability(None)
+      ('0.30', '> 0.99', '< 0.01', '–')
+    """
+    if value is None:
+        return number(None)
+    if value > 0.99 or value < 0.01:
+        return "> 0.99" if value > 0.5 else "< 0.01"
+    return f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time to two units.
+
+    Example:
+      >>> duration(5.26), duration(75), duration(7380)
+      ('5.3 s', '1 min 15 s', '2 h 03 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(amount: int, noun: str) -> str:
+    """A number and its noun, in the plural where needed.
+
+    Example:
+      >>> count(1, "seed"), count(1437, "image")
+      ('1 seed', '1,437 images')
+    """
+    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
+
+
+def listing(words: list[str]) -> str:
+    """Words with commas and a last "and".
+
+    Example:
+      >>> listing(["0"]), listing(["0", "1"]), listing(["0", "1", "2"])
+      ('0', '0 and 1', '0, 1 and 2')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,1 @@
+"""Networks that differ in activation and seed, trained and measured wherever there is a device."""

@@ -1,0 +1,97 @@
+"""What runs on a node of a Ray cluster: a group of members, trained and measured on one device."""
+
+import functools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+
+from rctaf_jax.activations import parse_activation
+from rctaf_jax.config import SweepConfig
+from rctaf_jax.data import Dataset
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.run.environment import package_versions
+from rctaf_jax.experiments.show.progress import SweepProgress
+from rctaf_jax.files import read_folder
+from rctaf_jax.training.members import members_per_device
+from rctaf_jax.training.trainer import device_data
+
+from .members import Entry
+from .sweep import Sweep, finish_family
+
+Files = dict[str, bytes]
+
+
+class Order(NamedTuple):
+    """What all tasks of a sweep need, sent to each node once."""
+
+    config: SweepConfig
+    dataset: Dataset
+    command: str
+    versions: dict[str, str]
+
+
+class Wanted(NamedTuple):
+    """A member, in values that any process understands."""
+
+    id: str
+    activation: str
+    seed: int
+
+
+def train_here(order: list[Any], members: list[Wanted]) -> Iterator[tuple[str, Files]]:
+    """Train and measure members of one family; yields each one's id and files.
+
+    Args:
+      order: a list of one reference to an `Order`, since Ray would unpack a bare reference before
+        every task.
+      members: of one family.
+
+    Raises:
+      InputError: if this node has other versions of the packages.
+    """
+    opened = open_here(*order)
+    group = [Entry(name, parse_activation(text), seed) for name, text, seed in members]
+    silent = SweepProgress(Console(quiet=True))
+    with tempfile.TemporaryDirectory(prefix="rctaf-") as place:
+        sweep = opened._replace(folder=Path(place))
+        for row in finish_family(sweep, group, silent, lambda: False):
+            yield row["id"], read_folder(sweep.folder / "members" / row["id"])
+
+
+@functools.lru_cache(maxsize=1)
+def open_here(order: Any) -> Sweep:
+    """The sweep on this worker's device, its folder still to be named.
+
+    Cached, so that all tasks which a worker process gets share the compiled programs.
+
+    Args:
+      order: a reference to an `Order`.
+
+    Raises:
+      InputError: if this node has other versions of the packages.
+    """
+    import ray
+
+    config, dataset, command, versions = ray.get(order)
+    check_versions(versions)
+    devices, data = jax.local_devices()[:1], device_data(dataset)
+    return Sweep(Path(), command, config, dataset, data, devices, members_per_device(), programs={})
+
+
+def check_versions(expected: dict[str, str]) -> None:
+    """Refuse to mix numbers of different versions.
+
+    Raises:
+      InputError: naming the first package whose version is not the expected one.
+    """
+    here = package_versions()
+    for name, version in expected.items():
+        if here[name] != version:
+            raise InputError(
+                f"a node of the Ray cluster has {name} {here[name]}, this machine has {version}: "
+                "install the same versions on all."
+            )

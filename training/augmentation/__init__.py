@@ -1,0 +1,21 @@
+"""Augmentations of one uint8 image, drawn on the device inside the compiled step."""
+
+from .named import (
+    AUGMENTATIONS,
+    Augmentation,
+    Image,
+    augmentation_named,
+    crop_flip,
+    none,
+    view_augmentations,
+)
+
+__all__ = [
+    "AUGMENTATIONS",
+    "Augmentation",
+    "Image",
+    "augmentation_named",
+    "crop_flip",
+    "none",
+    "view_augmentations",
+]
