@@ -5,29 +5,12 @@ and only resolved configurations are written down.
 """
 
 import dataclasses
-import math
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from rctaf_jax.errors import InputError
-
-
-def parse_number(text: str) -> float:
-    """Read a number, a fraction such as `8/255` included.
-
-    Raises:
-      InputError: if `text` is neither.
-
-    >>> parse_number("8/255") == 8 / 255
-    True
-    """
-    numerator, slash, denominator = text.partition("/")
-    try:
-        return float(numerator) / (float(denominator) if slash else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"{text!r} is not a number: give one such as 0.03 or 8/255.") from None
-
+from rctaf_jax.values import parse_number
 
 Number = Annotated[
     float,
@@ -195,29 +178,6 @@ class EngineConfig:
     """local: in this process, on this machine's devices; ray: on the nodes of a Ray cluster."""
     address: str | None = None
     """HOST:PORT of the cluster; else RAY_ADDRESS, or one that starts on this machine and ends."""
-
-
-def check_positive(**values: float | None) -> None:
-    """Refuse what is given and is not a positive finite number.
-
-    Raises:
-      InputError: naming the first such value.
-    """
-    for name, value in values.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(
-                f"{name.replace('_', '-')} must be a positive number; received {value}."
-            )
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that JAX cannot take.
-
-    Raises:
-      InputError: if it has more than 64 bits.
-    """
-    if not -(2**63) <= seed < 2**63:
-        raise InputError(f"a seed has at most 64 bits, one of them its sign; received {seed}.")
 
 
 def as_json(config: Any) -> dict[str, Any]:

@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
-from rctaf_jax.config import PRESETS, check_positive, parse_number, preset_for
+from rctaf_jax.config import PRESETS, preset_for
 from rctaf_jax.errors import InputError
+from rctaf_jax.values import check_positive, parse_number
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 
-from rctaf_jax.config import TrainConfig, check_positive, parse_number
+from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset
 from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import threat_model
+from rctaf_jax.values import check_positive, parse_number
 
 from .augmentation import augmentation_named
 from .budgets import Shape, budget_named

@@ -6,13 +6,14 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from rctaf_jax.config import AttackConfig, check_positive
+from rctaf_jax.config import AttackConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.accuracy import wilson_interval
 from rctaf_jax.eval.autoattack import AutoAttackResult, make_autoattack
 from rctaf_jax.eval.autoattack.versions import version_of
 from rctaf_jax.experiments.show.progress import make_bars, show_attacks
 from rctaf_jax.files import write_arrays, write_json
+from rctaf_jax.values import check_positive
 
 from .evaluate import provenance
 from .folder import Run, open_run

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from rctaf_jax.config import DiagonalConfig, HessianConfig, check_positive
+from rctaf_jax.config import DiagonalConfig, HessianConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.plotting import png, svg
 from rctaf_jax.experiments.show.progress import make_bars
@@ -35,6 +35,7 @@ from rctaf_jax.hessian import (
     relative_error,
 )
 from rctaf_jax.hessian.estimates import paths_of
+from rctaf_jax.values import check_positive
 
 from .environment import free_memory
 from .evaluate import provenance

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
 from rctaf_jax.activations import Activation
-from rctaf_jax.config import EvaluationConfig, HessianConfig, TrainConfig, check_positive
+from rctaf_jax.config import EvaluationConfig, HessianConfig, TrainConfig
 from rctaf_jax.data import Dataset, Split, subset
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.accuracy import make_clean_evaluation
@@ -23,6 +23,7 @@ from rctaf_jax.eval.verdict import LogitsFn
 from rctaf_jax.hessian import Estimate, MeanSquare, estimate, init, make_dataset_product, run
 from rctaf_jax.losses import cross_entropy
 from rctaf_jax.models import create
+from rctaf_jax.values import check_positive
 
 ATTACK_SEED = 0
 AUTOATTACK_BATCH = 128

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from rctaf_jax import parallel, processes
 from rctaf_jax.activations import parse_activation
-from rctaf_jax.config import check_seed
 from rctaf_jax.data import Dataset
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.training.checkpoint import Checkpoints
@@ -21,6 +20,7 @@ from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.state import TrainState
 from rctaf_jax.training.step import Metrics
 from rctaf_jax.training.trainer import device_data, make_trainer
+from rctaf_jax.values import check_seed
 
 from .folder import RunConfig, claim_folder
 

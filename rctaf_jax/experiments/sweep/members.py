@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.config import SweepConfig, check_seed
+from rctaf_jax.config import SweepConfig
 from rctaf_jax.errors import InputError
+from rctaf_jax.values import check_seed
 
 
 class Entry(NamedTuple):

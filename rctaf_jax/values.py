@@ -1,0 +1,69 @@
+"""Values that people give: numbers, seeds and names, refused in one sentence where they cannot be."""
+
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
+from rctaf_jax.errors import InputError
+
+Entry = TypeVar("Entry")
+
+
+def lookup(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:
+    """The entry of a table by name.
+
+    Args:
+      kind: what the table is of, for the message.
+      name: as somebody gave it.
+      table: entries by name.
+
+    Raises:
+      InputError: for a name that is not in the table, with those that are.
+
+    >>> lookup("norm", "L2", {"L2": 2, "L1": 1})
+    2
+    """
+    try:
+        return table[name]
+    except (KeyError, TypeError):  # the latter: what cannot be a key, such as a list
+        known = ", ".join(table)
+        raise InputError(f"unknown {kind} {name!r}: choose one of {known}.") from None
+
+
+def parse_number(text: str) -> float:
+    """Read a number, a fraction such as `8/255` included.
+
+    Raises:
+      InputError: if `text` is neither.
+
+    >>> parse_number("8/255") == 8 / 255
+    True
+    """
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / (float(denominator) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"{text!r} is not a number: give one such as 0.03 or 8/255.") from None
+
+
+def check_positive(**values: float | None) -> None:
+    """Refuse what is given and is not a positive finite number.
+
+    Raises:
+      InputError: naming the first such value.
+    """
+    for name, value in values.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(
+                f"{name.replace('_', '-')} must be a positive number; received {value}."
+            )
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that JAX cannot take.
+
+    Raises:
+      InputError: if it has more than 64 bits.
+    """
+    if not -(2**63) <= seed < 2**63:
+        raise InputError(f"a seed has at most 64 bits, one of them its sign; received {seed}.")
