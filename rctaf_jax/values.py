@@ -1,4 +1,4 @@
-"""Values that people give: numbers, seeds and names, refused in one sentence where they cannot be."""
+"""What people give: numbers, seeds and names, refused in one sentence where they cannot be."""
 
 import math
 from collections.abc import Mapping
