@@ -10,12 +10,6 @@ from rich.console import Console
 
 from rctaf_jax.errors import InputError, Preempted
 
-DESCRIPTION = """How an activation's curvature max|sigma''| decides adversarial robustness.
-
-Start with `rctaf sweep`: it trains small networks on the digits that ship with the package and ends
-with a report. `rctaf COMMAND --help` explains each command.
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code.
@@ -42,13 +36,10 @@ def run(words: list[str]) -> int:
     # XLA logs harmless lines on stderr unless told otherwise before it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    import tyro
-
-    from rctaf_jax.experiments.command.commands import commands
+    from rctaf_jax.experiments.command.parse import parse
 
     try:
-        command = tyro.cli(commands(words), args=words, prog="rctaf", description=DESCRIPTION)
-        command.run(make_console(), shlex.join(["rctaf", *words]))
+        parse(words).run(make_console(), shlex.join(["rctaf", *words]))
     except InputError as error:
         print(f"rctaf: {error}", file=sys.stderr)
         return 2

@@ -1,34 +1,19 @@
-"""What a run is told: frozen dataclasses that the command line fills and every run records.
+"""What a run is told: plain frozen dataclasses, as a person writes them and `config.json` has them.
 
-`None` means "as the method's recipe or the data have it"; `training.recipe.resolve` fills it in,
-and only resolved configurations are written down.
+`None` means "as the recipe or the data have it"; `training.recipe.resolve` makes of it what a run
+does, and what is written down has everything filled in. The command line shows the string
+below a field as its help.
 """
 
 import dataclasses
-from typing import Annotated, Any, Literal
-
-import tyro
-
-from rctaf_jax.errors import InputError
-from rctaf_jax.values import parse_number
-
-Number = Annotated[
-    float,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NUMBER",
-        instance_from_str=lambda words: parse_number(words[0]),
-        is_instance=lambda value: isinstance(value, float | int),
-        str_from_instance=lambda value: [f"{value:g}"],
-    ),
-]
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which images."""
 
-    name: Annotated[str, tyro.conf.arg(name="data")] = "digits"
+    name: str = "digits"
     """digits, cifar10, cifar100, a .npz file, or a folder that TFDS prepared."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
@@ -44,7 +29,7 @@ class TrainConfig:
 
     model: str = "resnet-mini"
     """resnet-mini, resnet18, preact-resnet18, wrn-28-10, mlp-2x64, ..."""
-    width: Number = 1.0
+    width: float = 1.0
     """Multiplies the number of channels."""
     method: str = "trades"
     """standard, pgd-at, trades, mart, dkl, acat or dajat."""
@@ -52,31 +37,31 @@ class TrainConfig:
     """The method's own numbers in place of the published ones, such as beta=6."""
     norm: Literal["Linf", "L2"] = "Linf"
     """Norm of the threat model."""
-    epsilon: Number = 8 / 255
+    epsilon: float = 8 / 255
     """Radius of the threat model, pixels in [0, 1]."""
     budget: Literal["fixed", "low", "high", "high-released"] | None = None
     """Of the inner maximisation: the same in every epoch, or growing as in DAJAT."""
     attack_steps: int | None = None
     """Steps of the inner maximisation under a fixed budget."""
-    step_size: Number | None = None
+    step_size: float | None = None
     """Length of one such step."""
     epochs: int | None = None
     """Passes over the training images."""
     batch_size: int = 128
     """Images per step, over all devices."""
-    learning_rate: Number | None = None
+    learning_rate: float | None = None
     """Peak learning rate."""
     schedule: Literal["cosine", "step", "constant", "epoch-cosine", "epoch-cosine-end"] | None = (
         None
     )
     """Shape of the learning rate over the run."""
-    weight_decay: Number | None = None
+    weight_decay: float | None = None
     """Added to the gradient."""
-    awp: Number | None = None
+    awp: float | None = None
     """Size of the adversarial weight perturbation, such as 0.005; 0 for none."""
     awp_epoch: int | None = None
     """First epoch with adversarial weights, from 1; the 10th by default, sooner in a short run."""
-    averaging: Number | None = None
+    averaging: float | None = None
     """Decay of the weight average, such as 0.9996; 0 for none."""
     augmentation: Literal["none", "crop-flip"] | None = None
     """Of the training images."""
@@ -96,9 +81,9 @@ class EvaluationConfig:
     """Random starts."""
     pgd_loss: Literal["ce", "margin"] = "margin"
     """What PGD maximises."""
-    pgd_step_size: Number | None = None
+    pgd_step_size: float | None = None
     """Length of one step; a quarter of epsilon when left out."""
-    evaluation_batch: int = 500
+    batch_size: int = 500
     """Images per call."""
 
 
@@ -112,15 +97,15 @@ class AttackConfig:
     """Attacks to run instead: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square."""
     norm: Literal["Linf", "L2", "L1"] | None = None
     """Norm of the threat model; the one it was trained for when left out."""
-    epsilon: Number | None = None
+    epsilon: float | None = None
     """Radius of the threat model; the one it was trained for when left out."""
     num_examples: int | None = None
     """Attack the first so many test images only."""
     individual: bool = False
     """Run each attack on all correct images, not only on those that withstood the others."""
-    attack_batch: int = 128
+    batch_size: int = 128
     """Images at a time on each device."""
-    attack_seed: int = 0
+    seed: int = 0
     """Of the attacks' random numbers."""
 
 
@@ -128,11 +113,11 @@ class AttackConfig:
 class HessianConfig:
     """How the Hessian norm (8) of the mean clean cross-entropy is estimated."""
 
-    probes: int = 16
+    num_probes: int = 16
     """Random probes; more make the interval narrower; 0 for no Hessian norm."""
-    hessian_examples: int | None = None
+    num_examples: int | None = None
     """At most so many training images in the loss; all when left out."""
-    hessian_batch: int = 512
+    batch_size: int = 512
     """Images per call."""
 
 
@@ -144,7 +129,7 @@ class DiagonalConfig:
     """auto: neuron for an MLP, exact for up to 2,000 parameters, hutchinson for all others."""
     num_probes: int = 64
     """Random vectors of hutchinson and xdiag (two products each), parameters of coordinates."""
-    until: Number | None = None
+    until: float | None = None
     """Stop sooner, once the norm is known to this relative error, such as 0.05."""
     block_size: int | None = None
     """Random vectors of a block of xdiag; 16, or what half of the free memory holds."""
@@ -180,74 +165,29 @@ class EngineConfig:
     """HOST:PORT of the cluster; else RAY_ADDRESS, or one that starts on this machine and ends."""
 
 
-def as_json(config: Any) -> dict[str, Any]:
-    """A configuration as plain values for JSON."""
-    return dataclasses.asdict(config)
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One network: which data, how it is trained, with which activation and seed."""
+
+    data: DataConfig
+    train: TrainConfig
+    activation: str
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
     """A sweep: one network for each beta x curvature x seed, and each baseline x seed."""
 
-    data: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
-    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
-    evaluation: Annotated[EvaluationConfig, tyro.conf.arg(name="")] = EvaluationConfig()
-    hessian: Annotated[HessianConfig, tyro.conf.arg(name="")] = HessianConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    hessian: HessianConfig = HessianConfig()
     betas: tuple[int, ...] = (0, 1, 2)
     """Members of the RCT-AF family."""
-    curvatures: tuple[Number, ...] = (0.5, 2.0, 4.0, 7.0, 15.0, 50.0)
+    curvatures: tuple[float, ...] = (0.5, 2.0, 4.0, 7.0, 15.0, 50.0)
     """Largest second derivatives."""
     baselines: tuple[str, ...] = ("relu",)
     """Other activations to train beside them."""
     seeds: tuple[int, ...] = (0, 1)
     """One network for each."""
-
-
-DIGITS = SweepConfig(
-    train=TrainConfig(
-        epsilon=0.2,
-        attack_steps=5,
-        step_size=0.06,
-        epochs=12,
-        schedule="cosine",
-    ),
-    hessian=HessianConfig(probes=12, hessian_examples=400),
-)
-
-CIFAR10_SMALL = SweepConfig(
-    data=DataConfig(name="cifar10", num_train=3000, num_test=1000),
-    train=TrainConfig(
-        model="resnet18",
-        width=0.125,
-        attack_steps=5,
-        step_size=2 / 255,
-        epochs=4,
-        batch_size=50,
-        schedule="cosine",
-    ),
-    hessian=HessianConfig(probes=8, hessian_examples=500, hessian_batch=250),
-    betas=(1,),
-    curvatures=(1.0, 4.0, 7.0, 50.0),
-    seeds=(0,),
-)
-
-PRESETS: dict[str, SweepConfig] = {
-    "digits": DIGITS,
-    "cifar10-small": CIFAR10_SMALL,
-    "recipe": SweepConfig(data=DataConfig(name="cifar10"), train=TrainConfig(model="resnet18")),
-}
-
-
-def preset_for(name: str | None, data: str | None) -> str:
-    """Which preset the defaults come from: the one named, else the one that suits the data.
-
-    Data other than digits get the method's published recipe.
-
-    Raises:
-      InputError: for a name that is not in the table.
-    """
-    if name is None:
-        return "digits" if data in (None, "digits") else "recipe"
-    if name not in PRESETS:
-        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}.")
-    return name

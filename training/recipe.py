@@ -1,9 +1,9 @@
-"""From what the user said to what a run does: every value filled in and checked."""
+"""From what the user said to what a run does: every value filled in, checked and built, once."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import jax
 
@@ -13,11 +13,11 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import threat_model
 from rctaf_jax.values import check_positive, parse_number
 
-from .augmentation import augmentation_named
-from .budgets import Shape, budget_named
-from .methods.method import Recipe, Setting
-from .methods.registry import published
-from .schedules import Length, schedule_named
+from .augmentation import Augmentation, view_augmentations
+from .budgets import BudgetSchedule, Shape, budget_named
+from .methods.method import Method, Recipe, Setting
+from .methods.registry import make_method, published
+from .schedules import Length, Schedule, schedule_named
 
 REFERENCE_EPSILON = 8 / 255
 DIGITS_SHAPE = (8, 8, 1)
@@ -26,35 +26,118 @@ AVERAGED_SHARE = 3 / 4
 AVERAGED_STEPS = 110 * 390
 """Steps of the shortest run with a published tau: DAJAT's 110 epochs of CIFAR-10."""
 
+Value = TypeVar("Value")
 
-def resolve(config: TrainConfig, dataset: Dataset) -> TrainConfig:
-    """Fill in what was left out from the method's recipe and the data, and check all of it.
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedTraining:
+    """A training configuration with nothing left open, for one dataset.
+
+    Attributes:
+      config: as stated, with everything filled in: what `config.json` says.
+      method: with its own numbers.
+      schedule: multiplier of the learning rate, by step.
+      budget: of the inner maximisation, by epoch.
+      augmentations: by view.
+      epochs, epoch_steps: passes over the data, and optimiser steps of each: its whole batches.
+      learning_rate, weight_decay: of the optimiser.
+      step_size: of the inner maximisation under a fixed budget, pixels in [0, 1]; else 0.
+      awp, averaging: gamma and tau; 0 for none.
+      awp_epoch, averaging_epoch: the first with each, from 0; None for never.
+    """
+
+    config: TrainConfig
+    method: Method
+    schedule: Schedule
+    budget: BudgetSchedule
+    augmentations: Mapping[str, Augmentation]
+    epochs: int
+    epoch_steps: int
+    learning_rate: float
+    weight_decay: float
+    step_size: float
+    awp: float
+    awp_epoch: int | None
+    averaging: float
+    averaging_epoch: int | None
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.epochs * self.epoch_steps
+
+
+def resolve(config: TrainConfig, dataset: Dataset) -> ResolvedTraining:
+    """Fill in what was left out from the method's recipe and the data, check all, build the parts.
+
+    What it has filled in resolves to itself.
 
     Raises:
       InputError: naming the value that cannot be.
     """
     recipe = recipe_of(config, dataset.num_classes)
-    threat_model(config.norm, config.epsilon)
-    # Mirrored digits are not digits; everything else is a photograph until said otherwise.
-    is_digits = dataset.name.split("[")[0] == "digits" and dataset.image_shape == DIGITS_SHAPE
-    config = filled(
-        config,
-        epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
-        schedule=recipe.schedule,
-        weight_decay=recipe.weight_decay,
-        augmentation="none" if is_digits else "crop-flip",
-        awp=recipe.awp,
-        averaging=recipe.averaging and scaled_decay(recipe.averaging, config, recipe, dataset),
-        budget=recipe.budget,
-    )
-    if config.awp:
-        config = filled(config, awp_epoch=scaled_awp_epoch(config, recipe))
-    config = with_steps(config, recipe)
-    options = resolve_options(config.method, config.method_options, recipe.options)
-    config = dataclasses.replace(config, method_options=options)
     check(config, dataset)
-    return config
+    epochs = given(config.epochs, recipe.epochs)
+    epoch_steps = len(dataset.train.labels) // config.batch_size
+    learning_rate = given(config.learning_rate, recipe.learning_rate)
+    weight_decay = given(config.weight_decay, recipe.weight_decay)
+    averaging = given(config.averaging, scaled_decay(recipe.averaging, epochs * epoch_steps))
+    awp, awp_epoch = resolve_awp(config, recipe, epochs)
+    check_wrappers(awp, awp_epoch, averaging, epochs)
+    budget = given(config.budget, recipe.budget)
+    attack_steps, step_size = resolve_steps(config, recipe, budget)
+    schedule = given(config.schedule, recipe.schedule)
+    if schedule == "step" and not recipe.decay_epochs:
+        raise InputError(
+            f"{config.method} has no epochs at which the schedule step would decay: choose another "
+            "--schedule."
+        )
+    augmentation = given(config.augmentation, "none" if is_digits(dataset) else "crop-flip")
+    options = resolve_options(config.method, config.method_options, recipe.options)
+    # Built before the configuration is filled in: a name that is in no table is refused here.
+    built_budget = budget_named(budget, Shape(config.norm, epochs, attack_steps or 0))
+    built_schedule = schedule_named(schedule, Length(epochs, epoch_steps, recipe.decays))
+    augmentations = view_augmentations(augmentation)
+    filled = dataclasses.replace(
+        config,
+        method_options=tuple(f"{n.replace('_', '-')}={exact(x)}" for n, x in options.items()),
+        budget=budget,  # type: ignore[arg-type]
+        attack_steps=attack_steps,
+        step_size=step_size,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        schedule=schedule,  # type: ignore[arg-type]
+        weight_decay=weight_decay,
+        awp=awp,
+        awp_epoch=awp_epoch,
+        averaging=averaging,
+        augmentation=augmentation,  # type: ignore[arg-type]
+    )
+    return ResolvedTraining(
+        config=filled,
+        method=make_method(config.method, options),
+        schedule=built_schedule,
+        budget=built_budget,
+        augmentations=augmentations,
+        epochs=epochs,
+        epoch_steps=epoch_steps,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        step_size=0.0 if step_size is None else step_size,
+        awp=awp,
+        awp_epoch=None if awp_epoch is None else awp_epoch - 1,
+        averaging=averaging,
+        averaging_epoch=math.ceil(AVERAGED_SHARE * epochs) - 1 if averaging else None,
+    )
+
+
+def given(value: Value | None, default: Value) -> Value:
+    """What was stated, or the default where nothing was.
+
+    >>> given(0, 3), given(None, 3)
+    (0, 3)
+    """
+    return default if value is None else value
 
 
 def recipe_of(config: TrainConfig, num_classes: int) -> Recipe:
@@ -63,43 +146,47 @@ def recipe_of(config: TrainConfig, num_classes: int) -> Recipe:
     return published(config.method).recipe(setting)
 
 
-def filled(config: TrainConfig, **defaults: Any) -> TrainConfig:
-    """The configuration, with defaults for what was left out."""
-    left_out = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    return dataclasses.replace(config, **left_out)
+def is_digits(dataset: Dataset) -> bool:
+    """Whether mirroring would change what an image is; others are photographs until said so."""
+    return dataset.name.split("[")[0] == "digits" and dataset.image_shape == DIGITS_SHAPE
 
 
-def scaled_decay(decay: float, config: TrainConfig, recipe: Recipe, dataset: Dataset) -> float:
+def scaled_decay(decay: float, num_steps: int) -> float:
     """tau for a run of any length: its horizon 1 / (1 - tau) is shortened with a shorter run."""
-    epochs = recipe.epochs if config.epochs is None else config.epochs
-    steps = epochs * (len(dataset.train.labels) // max(config.batch_size, 1))
-    return 1 - min(1.0, (1 - decay) * max(1.0, AVERAGED_STEPS / max(steps, 1)))
+    if not decay:
+        return 0.0
+    return 1 - min(1.0, (1 - decay) * max(1.0, AVERAGED_STEPS / max(num_steps, 1)))
 
 
-def scaled_awp_epoch(config: TrainConfig, recipe: Recipe) -> int:
-    """The first epoch with adversarial weights: the 10th of a full run, sooner in a shorter one."""
-    return max(1, round(AWP_EPOCH * min(1.0, (config.epochs or 0) / recipe.epochs)))
+def resolve_awp(config: TrainConfig, recipe: Recipe, epochs: int) -> tuple[float, int | None]:
+    """Size of the weight perturbation and its first epoch, from 1: the 10th of a full run.
+
+    A shorter run begins sooner; without a perturbation the epoch is as stated.
+    """
+    awp = given(config.awp, recipe.awp)
+    if not awp or config.awp_epoch is not None:
+        return awp, config.awp_epoch
+    return awp, max(1, round(AWP_EPOCH * min(1.0, epochs / recipe.epochs)))
 
 
-def with_steps(config: TrainConfig, recipe: Recipe) -> TrainConfig:
-    """Steps of the inner maximisation, under the one budget that takes them from the user.
+def resolve_steps(
+    config: TrainConfig, recipe: Recipe, budget: str
+) -> tuple[int | None, float | None]:
+    """Number and size of the inner maximisation's steps under the budget "fixed", else None.
 
     Raises:
       InputError: for an unknown budget, or if the budget and the steps do not fit.
     """
-    budget_named(str(config.budget), Shape(config.norm, 1, 1))
-    given = (config.attack_steps, config.step_size)
-    if recipe.attack_steps == 0 and config.budget != "fixed":
-        raise InputError(
-            f"{config.method} has no inner maximisation: leave out budget {config.budget!r}."
-        )
-    if config.budget != "fixed":
-        if given != (None, None):
+    budget_named(budget, Shape(config.norm, 1, 1))
+    if recipe.attack_steps == 0 and budget != "fixed":
+        raise InputError(f"{config.method} has no inner maximisation: leave out budget {budget!r}.")
+    if budget != "fixed":
+        if (config.attack_steps, config.step_size) != (None, None):
             raise InputError(
-                f"budget {config.budget!r} sets the steps itself: leave out attack-steps and "
+                f"budget {budget!r} sets the steps itself: leave out attack-steps and "
                 "step-size, or give the budget fixed."
             )
-        return config
+        return None, None
     steps = recipe.attack_steps if config.attack_steps is None else config.attack_steps
     if steps is None or (recipe.step_size is None and config.step_size is None):
         raise InputError(
@@ -107,22 +194,22 @@ def with_steps(config: TrainConfig, recipe: Recipe) -> TrainConfig:
             f"with it, or the budget {recipe.budget}."
         )
     sizes = {
-        "Linf": (recipe.step_size or 0.0) * config.epsilon / REFERENCE_EPSILON,
+        "Linf": given(recipe.step_size, 0.0) * config.epsilon / REFERENCE_EPSILON,
         "L2": 2 * config.epsilon / max(steps, 1),
     }
-    return filled(config, attack_steps=steps, step_size=sizes[config.norm])
+    return steps, given(config.step_size, sizes[config.norm])
 
 
 def resolve_options(
-    method: str, given: tuple[str, ...], published_options: Mapping[str, float]
-) -> tuple[str, ...]:
-    """All of a method's own numbers as "name=value", those given in place of the published.
+    method: str, stated: tuple[str, ...], published_options: Mapping[str, float]
+) -> dict[str, float]:
+    """All of a method's own numbers, those stated as "name=value" in place of the published.
 
     Raises:
       InputError: for an option that the method does not have, or one that is not a number.
     """
     options = dict(published_options)
-    for text in given:
+    for text in stated:
         name, _, value = text.partition("=")
         name = name.replace("-", "_")
         if name not in options:
@@ -134,9 +221,9 @@ def resolve_options(
     if options.get("temperature") == 0 or options.get("label_smoothing", 0) >= 1:
         raise InputError(
             f"{method}'s temperature must be more than 0 and its label-smoothing less than 1; "
-            f"received {', '.join(given)}."
+            f"received {', '.join(stated)}."
         )
-    return tuple(f"{name.replace('_', '-')}={exact(value)}" for name, value in options.items())
+    return options
 
 
 def exact(value: float) -> str:
@@ -148,18 +235,13 @@ def exact(value: float) -> str:
     return repr(value).removesuffix(".0")
 
 
-def options_of(config: TrainConfig) -> dict[str, float]:
-    """A resolved configuration's method options, as the method's maker takes them."""
-    pairs = (text.partition("=") for text in config.method_options)
-    return {name.replace("-", "_"): float(value) for name, _, value in pairs}
-
-
 def check(config: TrainConfig, dataset: Dataset) -> None:
-    """Refuse a resolved configuration that cannot run.
+    """Refuse stated values that cannot be, whatever the recipe says of the others.
 
     Raises:
       InputError: naming the value that cannot be.
     """
+    threat_model(config.norm, config.epsilon)
     check_positive(
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -168,20 +250,10 @@ def check(config: TrainConfig, dataset: Dataset) -> None:
     )
     if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs 64-bit JAX: set the environment's JAX_ENABLE_X64=1.")
-    augmentation_named(str(config.augmentation))
-    schedule_named(str(config.schedule), Length(1, 1))
-    if config.weight_decay is None or not 0 <= config.weight_decay < float("inf"):
-        raise InputError(f"weight-decay must be 0 or more; received {config.weight_decay}.")
-    if config.schedule == "step" and not recipe_of(config, dataset.num_classes).decay_epochs:
-        raise InputError(
-            f"{config.method} has no epochs at which the schedule step would decay: choose another "
-            "--schedule."
-        )
-    if config.attack_steps is not None and config.attack_steps < 0:
-        raise InputError(f"attack-steps must be 0 or more; received {config.attack_steps}.")
-    if config.step_size is not None and not 0 <= config.step_size < float("inf"):
-        raise InputError(f"step-size must be 0 or more; received {config.step_size}.")
-    check_wrappers(config)
+    for name in ("weight_decay", "attack_steps", "step_size"):
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < math.inf:
+            raise InputError(f"{name.replace('_', '-')} must be 0 or more; received {value}.")
     num_train = len(dataset.train.labels)
     if num_train < config.batch_size:
         raise InputError(
@@ -190,35 +262,22 @@ def check(config: TrainConfig, dataset: Dataset) -> None:
         )
 
 
-def check_wrappers(config: TrainConfig) -> None:
+def check_wrappers(awp: float, awp_epoch: int | None, averaging: float, epochs: int) -> None:
     """Refuse a weight perturbation or a weight average that cannot be.
 
     Raises:
       InputError: naming the value.
     """
-    if config.awp is None or not 0 <= config.awp < float("inf"):
-        raise InputError(f"awp must be 0 (none) or a positive number; received {config.awp}.")
-    if config.awp_epoch is not None and not config.awp:
+    if not 0 <= awp < math.inf:
+        raise InputError(f"awp must be 0 (none) or a positive number; received {awp}.")
+    if awp_epoch is not None and not awp:
         raise InputError(
-            f"awp-epoch {config.awp_epoch} without awp: give the perturbation's size too, such as "
+            f"awp-epoch {awp_epoch} without awp: give the perturbation's size too, such as "
             "--awp 0.005."
         )
-    if config.awp_epoch is not None and not 1 <= config.awp_epoch <= (config.epochs or 0):
+    if awp_epoch is not None and not 1 <= awp_epoch <= epochs:
         raise InputError(
-            f"awp-epoch must be one of the run's epochs, 1 to {config.epochs}; "
-            f"received {config.awp_epoch}."
+            f"awp-epoch must be one of the run's epochs, 1 to {epochs}; received {awp_epoch}."
         )
-    if config.averaging is None or not 0 <= config.averaging < 1:
-        raise InputError(
-            f"averaging must be 0 (none) or a decay below 1; received {config.averaging}."
-        )
-
-
-def num_steps(config: TrainConfig, dataset: Dataset) -> int:
-    """Optimiser steps of the whole run; an epoch is its whole batches."""
-    return int(config.epochs or 0) * epoch_steps(config, dataset)
-
-
-def epoch_steps(config: TrainConfig, dataset: Dataset) -> int:
-    """Optimiser steps of one epoch."""
-    return len(dataset.train.labels) // config.batch_size
+    if not 0 <= averaging < 1:
+        raise InputError(f"averaging must be 0 (none) or a decay below 1; received {averaging}.")

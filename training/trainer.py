@@ -1,6 +1,5 @@
 """The pieces of one training program put together from a resolved configuration."""
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,17 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rctaf_jax.activations import Activation
-from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset
 
 from ..models import Model, create
-from .augmentation import view_augmentations
 from .batches import Data, make_sample
-from .budgets import Shape, budget_named
 from .loop import Advance
-from .methods.registry import make_method
-from .recipe import AVERAGED_SHARE, epoch_steps, options_of, recipe_of
-from .schedules import Length, schedule_named
+from .recipe import ResolvedTraining
 from .state import TrainState, initial_state, sgd
 from .step import Plan, Settings, make_advance, make_step
 
@@ -43,7 +37,7 @@ class Trainer(NamedTuple):
 
 
 def make_trainer(
-    config: TrainConfig,
+    training: ResolvedTraining,
     activation: Activation,
     dataset: Dataset,
     *,
@@ -52,11 +46,12 @@ def make_trainer(
     """Build a trainer; only the family of `activation` matters, its alpha is data.
 
     Args:
-      config: resolved (`recipe.resolve`).
+      training: what the run does, of `recipe.resolve`.
       activation: its family is compiled in.
       dataset: its sizes are compiled in.
       axis_name: the device axis that shares a batch; None if a device trains members alone.
     """
+    config = training.config
     model = create(
         config.model,
         num_classes=dataset.num_classes,
@@ -64,7 +59,7 @@ def make_trainer(
         width=config.width,
         dtype=jnp.dtype(config.dtype),
     )
-    plan = make_plan(config, model, epoch_steps(config, dataset), axis_name)
+    plan = make_plan(training, model, axis_name)
     sample = make_sample(batch_size=config.batch_size, axis_name=axis_name)
     precision = jnp.promote_types(config.dtype, jnp.float32)
 
@@ -85,27 +80,30 @@ def make_trainer(
         arrays = {} if alpha is None else {"alpha": jnp.asarray(alpha, precision)}
         return fresh(jax.random.key(seed), arrays)
 
-    numbers = (getattr(config, name) or 0.0 for name in Settings._fields)
+    numbers = Settings(
+        epsilon=config.epsilon,
+        step_size=training.step_size,
+        learning_rate=training.learning_rate,
+        awp=training.awp,
+        averaging=training.averaging,
+    )
     settings = Settings(*(jnp.asarray(number, precision) for number in numbers))
-    total = int(config.epochs or 0) * plan.epoch_steps
-    return Trainer(model, total, settings, initial, make_advance(make_step(plan), sample))
+    advance = make_advance(make_step(plan), sample)
+    return Trainer(model, training.num_steps, settings, initial, advance)
 
 
-def make_plan(config: TrainConfig, model: Model, steps: int, axis_name: str | None) -> Plan:
-    """What a resolved configuration compiles into a step; `steps` are those of an epoch."""
-    num_epochs = int(config.epochs or 0)
-    decays = recipe_of(config, model.num_classes).decays
-    shape = Shape(config.norm, num_epochs, config.attack_steps or 0)
+def make_plan(training: ResolvedTraining, model: Model, axis_name: str | None) -> Plan:
+    """What of a run is compiled into a step."""
     return Plan(
         apply=model.apply,
-        method=make_method(config.method, options_of(config)),
-        optimizer=sgd(config.weight_decay or 0.0),
-        schedule=schedule_named(str(config.schedule), Length(num_epochs, steps, decays)),
-        budget=budget_named(str(config.budget), shape),
-        augmentations=view_augmentations(str(config.augmentation)),
-        epoch_steps=steps,
-        awp_epoch=config.awp_epoch - 1 if config.awp_epoch else None,
-        averaging_epoch=math.ceil(AVERAGED_SHARE * num_epochs) - 1 if config.averaging else None,
+        method=training.method,
+        optimizer=sgd(training.weight_decay),
+        schedule=training.schedule,
+        budget=training.budget,
+        augmentations=training.augmentations,
+        epoch_steps=training.epoch_steps,
+        awp_epoch=training.awp_epoch,
+        averaging_epoch=training.averaging_epoch,
         axis_name=axis_name,
     )
 

@@ -5,6 +5,7 @@ has the shapes, the types and the label range that the rest of the library relie
 """
 
 import dataclasses
+import functools
 import hashlib
 from typing import Any, NamedTuple
 
@@ -38,7 +39,6 @@ class Dataset:
         test: the test split, of the same image shape.
         class_names: one name for each label.
         source: one sentence that says where the pixels are from.
-        content_hash: see `content_hash`.
         index_order: one phrase that says how the examples are ordered.
     """
 
@@ -47,7 +47,6 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     source: str
-    content_hash: str
     index_order: str = STORED_ORDER
 
     @property
@@ -60,6 +59,11 @@ class Dataset:
         """Height, width and channels of every image."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
+
+    @functools.cached_property
+    def content_hash(self) -> str:
+        """See `content_hash`; computed when it is first asked for."""
+        return content_hash(self.train, self.test)
 
     def provenance(self) -> dict[str, Any]:
         """What a result needs to say about its data, in values that JSON can hold."""
@@ -120,7 +124,7 @@ def checked(
             f"{name} has training images of shape {train.images.shape[1:]} and test images of "
             f"shape {test.images.shape[1:]}: expected one shape"
         )
-    return Dataset(name, train, test, class_names, source, content_hash(train, test), index_order)
+    return Dataset(name, train, test, class_names, source, index_order)
 
 
 def _checked_split(where: str, split: Split, num_classes: int) -> Split:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from rctaf_jax.config import DataConfig
 from rctaf_jax.errors import InputError
 
 from . import npz as npz_source
 from . import tfds as tfds_source
-from .dataset import Dataset, Split, content_hash
+from .dataset import Dataset, Split
 
 __all__ = ["NAMES", "Dataset", "Split", "load", "subset"]
 
@@ -63,6 +64,15 @@ def load(name: str | Path, data_dir: str | Path | None = None) -> Dataset:
     )
 
 
+def load_data(config: DataConfig) -> Dataset:
+    """The images that a configuration asks for.
+
+    Raises:
+        InputError: as `load` and `subset` do.
+    """
+    return subset(load(config.name, config.data_dir), config.num_train, config.num_test)
+
+
 def subset(dataset: Dataset, num_train: int | None, num_test: int | None) -> Dataset:
     """Keeps the first examples of each class, as balanced over the classes as the data allow.
 
@@ -97,7 +107,6 @@ def subset(dataset: Dataset, num_train: int | None, num_test: int | None) -> Dat
         name=f"{dataset.name}[{','.join(chosen)}]",
         train=train,
         test=test,
-        content_hash=content_hash(train, test),
         index_order=f"{dataset.index_order}; the first of each class",
     )
 

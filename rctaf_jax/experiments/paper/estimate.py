@@ -17,7 +17,13 @@ import numpy as np
 from rctaf_jax.data import Split
 from rctaf_jax.experiments.run.measure import AUTOATTACK_BATCH, hessian_split, make_logits
 from rctaf_jax.experiments.sweep.members import Entry, by_family
-from rctaf_jax.experiments.sweep.sweep import Programs, Sweep, is_done, missing_groups, programs_of
+from rctaf_jax.experiments.sweep.sweep import (
+    FamilyPrograms,
+    Sweep,
+    is_done,
+    missing_groups,
+    programs_of,
+)
 
 from ...training.members import stack
 
@@ -64,7 +70,7 @@ def try_out(sweep: Sweep, entry: Entry) -> Cost:
     return Cost(*map(sum, zip(training, evaluation, hessian, strict=True)))
 
 
-def _training(sweep: Sweep, programs: Programs, entry: Entry) -> Cost:
+def _training(sweep: Sweep, programs: FamilyPrograms, entry: Entry) -> Cost:
     trainer = programs.trainer
     state = trainer.initial(entry.seed, entry.activation.alpha)
 
@@ -78,20 +84,20 @@ def _training(sweep: Sweep, programs: Programs, entry: Entry) -> Cost:
     return Cost(max(first - each, 0.0), trainer.num_steps * each, 0.0)
 
 
-def _evaluation(sweep: Sweep, programs: Programs, entry: Entry, variables: Any) -> Cost:
+def _evaluation(sweep: Sweep, programs: FamilyPrograms, entry: Entry, variables: Any) -> Cost:
     config = sweep.config.evaluation
     if config.attack == "autoattack":
         return _autoattack(sweep, entry, variables)
     few = Split(*(array[:2] for array in sweep.dataset.test))
     first, each = (_seconds(lambda: programs.evaluate(variables, few)) for _ in range(2))
-    batches = math.ceil(len(sweep.dataset.test.labels) / config.evaluation_batch)
+    batches = math.ceil(len(sweep.dataset.test.labels) / config.batch_size)
     return Cost(max(first - each, 0.0), 0.0, batches * each)
 
 
 def _autoattack(sweep: Sweep, entry: Entry, variables: Any) -> Cost:
     """From a forward pass, since what AutoAttack compiles depends on how many images it gets."""
     num_images = len(sweep.dataset.test.labels)
-    batch = min(sweep.config.evaluation.evaluation_batch, AUTOATTACK_BATCH, num_images)
+    batch = min(sweep.config.evaluation.batch_size, AUTOATTACK_BATCH, num_images)
     images = jnp.asarray(sweep.dataset.test.images[:batch]) / 255
     forward = jax.jit(make_logits(sweep.config.train, entry.activation, sweep.dataset.num_classes))
     with jax.default_matmul_precision("highest"):
@@ -99,17 +105,17 @@ def _autoattack(sweep: Sweep, entry: Entry, variables: Any) -> Cost:
     return Cost(4 * max(first - each, 0.0), 0.0, num_images / batch * each * AUTOATTACK_FORWARDS)
 
 
-def _hessian(sweep: Sweep, programs: Programs, variables: Any) -> Cost:
+def _hessian(sweep: Sweep, programs: FamilyPrograms, variables: Any) -> Cost:
     config = sweep.config.hessian
-    if not config.probes:
+    if not config.num_probes:
         return Cost(0.0, 0.0, 0.0)
     few = Split(*(array[:2] for array in sweep.dataset.train))
     first, each = (
         _seconds(lambda: programs.estimate_hessian(variables, few, num_probes=2)) for _ in range(2)
     )
-    num_images = len(hessian_split(config, sweep.dataset).labels)
-    batches = math.ceil(num_images / config.hessian_batch)
-    return Cost(max(first - each, 0.0), 0.0, each / 2 * config.probes * batches)
+    num_images = len(hessian_split(config.num_examples, sweep.dataset).labels)
+    batches = math.ceil(num_images / config.batch_size)
+    return Cost(max(first - each, 0.0), 0.0, each / 2 * config.num_probes * batches)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -22,7 +22,7 @@ from rctaf_jax.experiments.sweep.sweep import (
     Sweep,
     is_done,
     open_sweep,
-    resolve_settings,
+    resolve_study,
     run_members,
 )
 
@@ -173,8 +173,8 @@ def make_plan(
     """
     entries, sweeps = wanted(experiments, scale), {}
     for study in entries:
-        config, dataset = resolve_settings(scale.studies[study])
-        sweeps[study] = open_sweep(config, dataset, study_folder(folder, study), command)
+        resolved = resolve_study(scale.studies[study])
+        sweeps[study] = open_sweep(resolved, study_folder(folder, study), command)
     # Measurements of their own first, since they forget what a study's trial has compiled.
     own_lines = [
         _own_line(one.name, one.own, scale, folder, console) for one in experiments if one.own

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from rctaf_jax.config import (
-    DIGITS,
     DataConfig,
     EvaluationConfig,
     HessianConfig,
@@ -17,6 +16,7 @@ from rctaf_jax.config import (
     TrainConfig,
 )
 from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.sweep.presets import DIGITS
 
 from .overhead import StepSize
 
@@ -47,7 +47,7 @@ class Scale(NamedTuple):
 
 def study(base: SweepConfig, method: str, **changes: object) -> SweepConfig:
     """A scale's settings for one method, without a grid; Hessian norms after standard training."""
-    hessian = base.hessian if method == "standard" else HessianConfig(probes=0)
+    hessian = base.hessian if method == "standard" else HessianConfig(num_probes=0)
     # A standardly trained network withstands nothing, which PGD shows as well as AutoAttack.
     evaluation = EvaluationConfig() if method == "standard" else base.evaluation
     train = dataclasses.replace(base.train, method=method, **changes)  # type: ignore[arg-type]
@@ -82,7 +82,6 @@ def cifar_studies(
 
 
 _DIGITS = dataclasses.replace(
-    DIGITS,
     train=dataclasses.replace(
         DIGITS.train,
         attack_steps=None,
@@ -91,7 +90,7 @@ _DIGITS = dataclasses.replace(
         learning_rate=0.1,
         weight_decay=5e-4,
     ),
-    hessian=HessianConfig(probes=32, hessian_examples=400),
+    hessian=HessianConfig(num_probes=32, num_examples=400),
 )
 _CPU = SweepConfig(
     data=DataConfig(name="cifar10", num_train=4000, num_test=1000),
@@ -103,19 +102,19 @@ _CPU = SweepConfig(
         learning_rate=0.1,
         schedule="cosine",
     ),
-    hessian=HessianConfig(probes=96, hessian_examples=250, hessian_batch=250),
+    hessian=HessianConfig(num_probes=96, num_examples=250, batch_size=250),
 )
 _GPU = SweepConfig(
     data=DataConfig(name="cifar10", num_train=20_000, num_test=1000),
     train=TrainConfig(model="resnet18", width=0.25, epochs=8, schedule="cosine", dtype="bfloat16"),
     evaluation=EvaluationConfig(attack="autoattack"),
-    hessian=HessianConfig(probes=32, hessian_examples=5000),
+    hessian=HessianConfig(num_probes=32, num_examples=5000),
 )
 _PAPER = SweepConfig(
     data=DataConfig(name="cifar10"),
     train=TrainConfig(model="resnet18"),
     evaluation=EvaluationConfig(attack="autoattack"),
-    hessian=HessianConfig(probes=64, hessian_examples=10_000),
+    hessian=HessianConfig(num_probes=64, num_examples=10_000),
 )
 
 SCALES = {

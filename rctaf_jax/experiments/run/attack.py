@@ -8,15 +8,14 @@ from rich.console import Console
 
 from rctaf_jax.config import AttackConfig
 from rctaf_jax.errors import InputError
-from rctaf_jax.eval.accuracy import wilson_interval
 from rctaf_jax.eval.autoattack import AutoAttackResult, make_autoattack
 from rctaf_jax.eval.autoattack.versions import version_of
 from rctaf_jax.experiments.show.progress import make_bars, show_attacks
 from rctaf_jax.files import write_arrays, write_json
-from rctaf_jax.values import check_positive
+from rctaf_jax.values import check_positive, check_seed
 
-from .evaluate import provenance
-from .folder import Run, open_run
+from .evaluate import describe_accuracy
+from .folder import Run, open_run, provenance
 from .measure import make_logits
 
 IMAGES = "autoattack.npz"
@@ -42,8 +41,9 @@ def attack_run(
       InputError: if the folder, its checkpoint or the configuration is no good.
     """
     check_positive(
-        epsilon=config.epsilon, num_examples=config.num_examples, attack_batch=config.attack_batch
+        epsilon=config.epsilon, num_examples=config.num_examples, attack_batch=config.batch_size
     )
+    check_seed(config.seed)
     if version_of(config.version).is_random:
         raise InputError(
             f"version {config.version} is for networks that draw random numbers, which those of "
@@ -65,9 +65,9 @@ def attack_run(
         version=config.version,
         attacks=config.attacks,
         individual=config.individual,
-        batch_size=config.attack_batch,
+        batch_size=config.batch_size,
     )
-    key = jax.random.key(config.attack_seed)
+    key = jax.random.key(config.seed)
     with make_bars(console) as bars:
         progress = show_attacks(bars)
         result = attack(
@@ -108,10 +108,7 @@ def _describe(run: Run, result: AutoAttackResult, norm: str, epsilon: float) -> 
         "warnings": list(result.warnings),
     }
     for name, flags in (("clean", result.correct), ("robust", result.robust)):
-        count = int(flags.sum())
-        described[f"{name}_correct"] = count
-        described[f"{name}_accuracy"] = count / num_examples
-        described[f"{name}_interval"] = list(wilson_interval(count, num_examples))
+        described |= describe_accuracy(name, int(flags.sum()), num_examples)
     described["attacks"] = [
         {
             "name": report.name,

@@ -1,45 +1,38 @@
-"""Measuring one trained network: `evaluation.json` and `outcomes.npz` in its folder."""
+"""Measuring one trained network: a folder for each way of measuring it.
+
+    evaluations/<what>/evaluation.json  outcomes.npz
+
+A sweep's own outcomes.npz, by which claims are judged, lies elsewhere and is never touched.
+"""
 
 from pathlib import Path
 from typing import Any
 
-from rctaf_jax.config import EvaluationConfig, as_json
+from rctaf_jax.config import EvaluationConfig
 from rctaf_jax.eval.accuracy import wilson_interval
 from rctaf_jax.files import write_arrays, write_json
 
-from .environment import describe_environment
-from .folder import Run, open_run
+from .folder import Run, provenance
 from .measure import Outcomes, check_evaluation, describe_attack, make_evaluate
 
-
-def provenance(run: Run, config: Any, command: str) -> dict[str, Any]:
-    """What every result of a run says of its origin."""
-    return {
-        "activation": run.config.activation,
-        "step": int(run.state.step),
-        "data_source": run.dataset.source,
-        "config": as_json(config),
-        "environment": describe_environment(command),
-    }
+FOLDER = "evaluations"
 
 
-def evaluate_run(folder: Path, config: EvaluationConfig, command: str) -> dict[str, Any]:
-    """Clean and robust accuracy of a run's newest checkpoint on its test images.
+def evaluate_run(run: Run, config: EvaluationConfig, command: str) -> tuple[dict[str, Any], Path]:
+    """Clean and robust accuracy of a run on its test images.
 
     Of the averaged weights where the run averages them, with those as trained beside them.
 
     Returns:
-      What `evaluation.json` says; per-image outcomes go to `outcomes.npz`.
+      What `evaluation.json` says, and its path; per-image outcomes go to `outcomes.npz` beside it.
 
     Raises:
-      InputError: if the folder, its checkpoint or the configuration is no good.
+      InputError: if the configuration is no good.
     """
     check_evaluation(config)
-    run = open_run(folder)
-    classes = run.dataset.num_classes
-    evaluate = make_evaluate(config, run.config.train, run.activation, classes)
+    train, classes = run.config.train, run.dataset.num_classes
+    evaluate = make_evaluate(config, train, run.activation, classes)
     outcomes = evaluate(run.state.final_variables, run.dataset.test)
-    train = run.config.train
     result: dict[str, Any] = {
         "attack": f"{describe_attack(config)}, {train.norm} {train.epsilon:.4g}",
         "weights": "averaged" if run.state.averaged else "as trained",
@@ -49,9 +42,22 @@ def evaluate_run(folder: Path, config: EvaluationConfig, command: str) -> dict[s
         as_trained = evaluate(run.state.variables, run.dataset.test)
         result["as_trained"] = describe_outcomes(as_trained)
     result |= provenance(run, config, command)
+    folder = run.folder / FOLDER / slug(config)
+    folder.mkdir(parents=True, exist_ok=True)
     write_arrays(folder / "outcomes.npz", outcomes._asdict())
-    write_json(folder / "evaluation.json", result)
-    return result
+    return result, write_json(folder / "evaluation.json", result)
+
+
+def slug(config: EvaluationConfig) -> str:
+    """A folder's name for a way of measuring.
+
+    >>> slug(EvaluationConfig()), slug(EvaluationConfig(attack="autoattack"))
+    ('pgd-20x1-margin', 'autoattack')
+    """
+    if config.attack == "autoattack":
+        return config.attack
+    size = "" if config.pgd_step_size is None else f"-step{config.pgd_step_size:.4g}"
+    return f"pgd-{config.pgd_steps}x{config.pgd_restarts}-{config.pgd_loss}{size}"
 
 
 def describe_outcomes(outcomes: Outcomes) -> dict[str, Any]:
@@ -62,8 +68,18 @@ def describe_outcomes(outcomes: Outcomes) -> dict[str, Any]:
         "nonfinite": int(outcomes.nonfinite.sum()),
     }
     for name, flags in (("clean", outcomes.clean_correct), ("robust", outcomes.robust)):
-        count = int(flags.sum())
-        described[f"{name}_correct"] = count
-        described[f"{name}_accuracy"] = count / num_test
-        described[f"{name}_interval"] = list(wilson_interval(count, num_test))
+        described |= describe_accuracy(name, int(flags.sum()), num_test)
     return described
+
+
+def describe_accuracy(name: str, correct: int, total: int) -> dict[str, Any]:
+    """A count, the accuracy, and its 95% Wilson interval, for JSON.
+
+    >>> describe_accuracy("clean", 3, 4)["clean_accuracy"]
+    0.75
+    """
+    return {
+        f"{name}_correct": correct,
+        f"{name}_accuracy": correct / total,
+        f"{name}_interval": list(wilson_interval(correct, total)),
+    }

@@ -1,12 +1,11 @@
 """A run's folder: one trained network, what it was told, and its checkpoints.
 
-    config.json  data.json  environment.json  metrics.jsonl  checkpoints/  outcomes.npz  row.json
+    config.json  data.json  environment.json  metrics.jsonl  checkpoints/  evaluations/  row.json
 
 A sweep's members are runs too, so that each can be evaluated again on its own.
 """
 
 import dataclasses
-import json
 import os
 import shutil
 import uuid
@@ -14,61 +13,82 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.config import DataConfig, TrainConfig, as_json
-from rctaf_jax.data import Dataset, load, subset
+from rctaf_jax.config import RunConfig, SweepConfig
+from rctaf_jax.data import Dataset, load_data
 from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.results.config_file import CONFIG, as_json, check_same, read_config
 from rctaf_jax.files import read_json, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
+from rctaf_jax.training.recipe import ResolvedTraining, resolve
 from rctaf_jax.training.state import TrainState
-from rctaf_jax.training.trainer import Trainer, make_trainer
+from rctaf_jax.training.trainer import make_trainer
+from rctaf_jax.values import check_seed
 
 from .environment import describe_environment
 
+DATA, ENVIRONMENT = "data.json", "environment.json"
 
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """One network: which data, how it is trained, with which activation and seed."""
 
-    data: DataConfig
-    train: TrainConfig
-    activation: str
-    seed: int
+class ResolvedRun(NamedTuple):
+    """A run that is known to be possible, with nothing left open.
+
+    Attributes:
+      config: filled in, the activation in its canonical text.
+      dataset: what `config.data` names.
+      activation: parsed.
+      training: what training does.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    activation: Activation
+    training: ResolvedTraining
 
 
 class Run(NamedTuple):
-    """A run read back from its folder."""
+    """A trained network, its folder, and what it was told, as in `ResolvedRun`."""
 
     folder: Path
     config: RunConfig
     dataset: Dataset
     activation: Activation
-    trainer: Trainer
+    training: ResolvedTraining
     state: TrainState
 
 
-def load_data(config: DataConfig) -> Dataset:
-    """The images a configuration asks for."""
-    return subset(load(config.name, config.data_dir), config.num_train, config.num_test)
+def resolve_run(config: RunConfig) -> ResolvedRun:
+    """Parse the activation, load the data, fill in what was left out, and check all of it.
+
+    Raises:
+      InputError: naming what cannot be.
+    """
+    check_seed(config.seed)
+    activation = parse_activation(config.activation)
+    dataset = load_data(config.data)
+    training = resolve(config.train, dataset)
+    filled = dataclasses.replace(config, train=training.config, activation=activation.text)
+    return ResolvedRun(filled, dataset, activation, training)
 
 
-def claim_folder(folder: Path, config: Any, dataset: Dataset, command: str) -> None:
-    """Make a results folder for `config`, or find that it was made for the same one.
+def claim_folder(
+    folder: Path, config: RunConfig | SweepConfig, dataset: Dataset, command: str
+) -> None:
+    """Make a results folder for a configuration, or find that it was made for the same one.
 
     Raises:
       InputError: if the folder belongs to another configuration or other data.
     """
-    stated = json.loads(json.dumps(as_json(config)))
-    if (folder / "config.json").exists():
-        found = read_json(folder / "config.json")
-        check_same(folder / "config.json", without_data_dir(found), without_data_dir(stated))
-        check_same(folder / "data.json", read_json(folder / "data.json"), dataset.provenance())
+    if (folder / CONFIG).exists():
+        found = as_json(read_config(folder, type(config)))
+        check_same(folder / CONFIG, without_data_dir(found), without_data_dir(as_json(config)))
+        check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is in the way and no results folder: choose another --output.")
     texts = {
-        "environment.json": describe_environment(command),
-        "data.json": dataset.provenance(),
-        "config.json": stated,
+        ENVIRONMENT: describe_environment(command),
+        DATA: dataset.provenance(),
+        CONFIG: as_json(config),
     }
     try:
         make_folder(folder.absolute(), texts)
@@ -99,59 +119,9 @@ def make_folder(folder: Path, texts: dict[str, Any]) -> None:
         raise
 
 
-def check_same(path: Path, found: dict[str, Any], stated: dict[str, Any]) -> None:
-    """Refuse to mix results of two configurations.
-
-    Raises:
-      InputError: naming the first difference.
-    """
-    there, here = flatten(found), flatten(stated)
-    for key in sorted(there.keys() | here.keys()):
-        if there.get(key) != here.get(key):
-            raise InputError(
-                f"{path} says {key} = {there.get(key)}, this command {here.get(key)}: "
-                "choose another --output, or give the same settings to go on."
-            )
-
-
 def without_data_dir(config: dict[str, Any]) -> dict[str, Any]:
-    """A flat configuration without the place of the data; data.json tells other images apart."""
-    return {name: value for name, value in flatten(config).items() if name != "data.data_dir"}
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, keys joined by dots."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {
-        key: leaf
-        for name, inner in value.items()
-        for key, leaf in flatten(inner, f"{prefix}.{name}" if prefix else name).items()
-    }
-
-
-def read_config(folder: Path) -> RunConfig:
-    """What a run was told.
-
-    Raises:
-      InputError: if `folder` is not a run's.
-    """
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is not the folder of a run: it has no config.json.")
-    stated = read_json(folder / "config.json")
-    try:
-        options = tuple(stated["train"]["method_options"])
-        return RunConfig(
-            data=DataConfig(**stated["data"]),
-            train=TrainConfig(**{**stated["train"], "method_options": options}),
-            activation=stated["activation"],
-            seed=stated["seed"],
-        )
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder / 'config.json'} is not the configuration of a run ({error}): "
-            "give the folder of `rctaf train`, or one below members/ of a sweep."
-        ) from None
+    """A configuration without the place of the data; data.json tells other images apart."""
+    return {**config, "data": {**config["data"], "data_dir": None}}
 
 
 def open_run(folder: Path) -> Run:
@@ -160,11 +130,27 @@ def open_run(folder: Path) -> Run:
     Raises:
       InputError: if it is not a run, its data have changed, or its checkpoint cannot be read.
     """
-    config = read_config(folder)
-    dataset = load_data(config.data)
-    check_same(folder / "data.json", read_json(folder / "data.json"), dataset.provenance())
-    activation = parse_activation(config.activation)
-    trainer = make_trainer(config.train, activation, dataset)
+    resolved = resolve_run(read_config(folder, RunConfig))
+    _, dataset, activation, training = resolved
+    check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
+    trainer = make_trainer(training, activation, dataset)
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        state = checkpoints.restore(trainer.initial(config.seed, activation.alpha))
-    return Run(folder, config, dataset, activation, trainer, state)
+        state = checkpoints.restore(trainer.initial(resolved.config.seed, activation.alpha))
+    return Run(folder, *resolved, state)
+
+
+def provenance(run: Run, config: Any, command: str) -> dict[str, Any]:
+    """What every result of a run says of its origin.
+
+    Args:
+      run: what was measured.
+      config: how, a dataclass.
+      command: the command line.
+    """
+    return {
+        "activation": run.config.activation,
+        "step": int(run.state.step),
+        "data_source": run.dataset.source,
+        "config": as_json(config),
+        "environment": describe_environment(command),
+    }

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from rctaf_jax.config import DiagonalConfig, HessianConfig
+from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.results.config_file import check_same
 from rctaf_jax.experiments.show.plotting import png, svg
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.files import (
@@ -35,11 +36,10 @@ from rctaf_jax.hessian import (
     relative_error,
 )
 from rctaf_jax.hessian.estimates import paths_of
-from rctaf_jax.values import check_positive
+from rctaf_jax.values import check_positive, check_seed
 
 from .environment import free_memory
-from .evaluate import provenance
-from .folder import Run, check_same, open_run
+from .folder import Run, open_run, provenance
 from .hessian_figure import hessian_figure
 from .hessian_methods import Problem, State, Way, make_way, method_for, xdiag_block_size
 from .measure import describe_hessian, finite_or_none, hessian_split, make_losses
@@ -103,6 +103,7 @@ def _check(config: DiagonalConfig) -> None:
         until=config.until,
         block_size=config.block_size,
     )
+    check_seed(config.seed)
     if config.num_probes < 2:
         raise InputError(
             f"num-probes must be 2 or more, since one probe has no standard error; "
@@ -119,7 +120,7 @@ def _problem(config: DiagonalConfig, run: Run) -> Problem:
         params=variables["params"],
         rest={name: value for name, value in variables.items() if name != "params"},
         activation=run.activation,
-        split=hessian_split(HessianConfig(hessian_examples=config.num_examples), run.dataset),
+        split=hessian_split(config.num_examples, run.dataset),
         devices=devices if len(devices) > 1 else None,
         free_bytes=free_memory(),
     )

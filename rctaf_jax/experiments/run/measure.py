@@ -53,7 +53,7 @@ def check_evaluation(config: EvaluationConfig) -> None:
         pgd_steps=config.pgd_steps,
         pgd_restarts=config.pgd_restarts,
         pgd_step_size=config.pgd_step_size,
-        evaluation_batch=config.evaluation_batch,
+        evaluation_batch=config.batch_size,
     )
 
 
@@ -63,11 +63,11 @@ def check_hessian(config: HessianConfig) -> None:
     Raises:
       InputError: naming the value that cannot be.
     """
-    check_positive(hessian_batch=config.hessian_batch, hessian_examples=config.hessian_examples)
-    if config.probes < 2 and config.probes != 0:
+    check_positive(hessian_batch=config.batch_size, hessian_examples=config.num_examples)
+    if config.num_probes < 2 and config.num_probes != 0:
         raise InputError(
             "probes must be 2 or more, since one probe has no standard error, or 0 for no Hessian "
-            f"norm; received {config.probes}."
+            f"norm; received {config.num_probes}."
         )
 
 
@@ -92,14 +92,14 @@ def make_evaluate(
 
 
 def _with_pgd(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) -> Evaluate:
-    clean = make_clean_evaluation(logits, batch_size=config.evaluation_batch)
+    clean = make_clean_evaluation(logits, batch_size=config.batch_size)
     attack = make_pgd(
         logits,
         norm=train.norm,
         num_steps=config.pgd_steps,
         num_restarts=config.pgd_restarts,
         loss=config.pgd_loss,
-        batch_size=config.evaluation_batch,
+        batch_size=config.batch_size,
     )
     step_size = train.epsilon / 4 if config.pgd_step_size is None else config.pgd_step_size
 
@@ -113,7 +113,7 @@ def _with_pgd(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) ->
 
 
 def _with_autoattack(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) -> Evaluate:
-    size = min(config.evaluation_batch, AUTOATTACK_BATCH)
+    size = min(config.batch_size, AUTOATTACK_BATCH)
     attack = make_autoattack(logits, norm=train.norm, batch_size=size)
 
     def evaluate(variables: PyTree, split: Split) -> Outcomes:
@@ -159,17 +159,17 @@ def make_estimate_hessian(
     Of the mean cross-entropy over clean training images, BatchNorm in inference mode.
 
     Returns:
-      `estimate_hessian(variables, split, progress=None, num_probes=config.probes)`; `split` is
+      `estimate_hessian(variables, split, progress=None, num_probes=config.num_probes)`; `split` is
       `hessian_split`'s.
     """
     losses = make_losses(train, activation, num_classes)
-    bind = make_dataset_product(losses, batch_size=config.hessian_batch)
+    bind = make_dataset_product(losses, batch_size=config.batch_size)
 
     def estimate_hessian(
         variables: PyTree,
         split: Split,
         progress: Callable[[int, int], None] | None = None,
-        num_probes: int = config.probes,
+        num_probes: int = config.num_probes,
     ) -> Estimate:
         rest = {name: value for name, value in variables.items() if name != "params"}
         product = bind(variables["params"], rest, split.images, split.labels)
@@ -180,11 +180,11 @@ def make_estimate_hessian(
     return estimate_hessian
 
 
-def hessian_split(config: HessianConfig, dataset: Dataset) -> Split:
-    """The training images of the Hessian's loss, the classes balanced."""
-    if config.hessian_examples is None:
+def hessian_split(num_examples: int | None, dataset: Dataset) -> Split:
+    """The training images of the Hessian's loss: at most so many, the classes balanced."""
+    if num_examples is None:
         return dataset.train
-    return subset(dataset, min(config.hessian_examples, len(dataset.train.labels)), None).train
+    return subset(dataset, min(num_examples, len(dataset.train.labels)), None).train
 
 
 def finite_or_none(value: float) -> float | None:

@@ -10,19 +10,15 @@ import jax
 from rich.console import Console
 
 from rctaf_jax import parallel, processes
-from rctaf_jax.activations import parse_activation
-from rctaf_jax.data import Dataset
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.loop import Report, check_finite, run
 from rctaf_jax.training.preemption import watch_for_termination
-from rctaf_jax.training.recipe import resolve
-from rctaf_jax.training.state import TrainState
+from rctaf_jax.training.recipe import ResolvedTraining
 from rctaf_jax.training.step import Metrics
 from rctaf_jax.training.trainer import device_data, make_trainer
-from rctaf_jax.values import check_seed
 
-from .folder import RunConfig, claim_folder
+from .folder import ResolvedRun, Run, claim_folder
 
 
 class LogLine(NamedTuple):
@@ -36,26 +32,24 @@ class LogLine(NamedTuple):
 
 
 def train_run(
-    config: RunConfig,
-    dataset: Dataset,
+    resolved: ResolvedRun,
     folder: Path,
     command: str,
     console: Console,
     *,
     seconds_per_save: float = 60.0,
-) -> TrainState:
+) -> Run:
     """Train from the folder's newest checkpoint, or from the start, to the end.
 
     Args:
-      config: its `train` resolved.
-      dataset: what `config.data` names.
+      resolved: see `folder.resolve_run`.
       folder: made, or gone on with; among several processes, one that all of them see.
       command: written into environment.json.
       console: where progress goes.
       seconds_per_save: the least time between two checkpoints.
 
     Returns:
-      The trained state, as host arrays.
+      The run, its trained state as host arrays.
 
     Raises:
       InputError: if the folder belongs to another configuration, the batch cannot be shared by
@@ -63,10 +57,10 @@ def train_run(
         stay).
       Preempted: on SIGTERM, after a checkpoint.
     """
+    config, dataset, activation, training = resolved
     devices = jax.devices()
     parallel.check_divides(config.train.batch_size, len(devices))
-    activation = parse_activation(config.activation)
-    trainer = make_trainer(config.train, activation, dataset, axis_name=parallel.AXIS)
+    trainer = make_trainer(training, activation, dataset, axis_name=parallel.AXIS)
     processes.on_first(lambda: claim_folder(folder, config, dataset, command))
     state = trainer.initial(config.seed, activation.alpha)
     with (
@@ -92,24 +86,22 @@ def train_run(
             trainer.settings,
             first_step=first_step,
             num_steps=trainer.num_steps,
-            report=make_report(config, dataset, folder / "metrics.jsonl", checkpoints, show),
+            report=make_report(training, folder / "metrics.jsonl", checkpoints, show),
             save=lambda step, state: checkpoints.save(step, parallel.first(state)),
             seconds_per_save=seconds_per_save,
             should_stop=should_stop,
         )
-    return parallel.first(replicated)
+    return Run(folder, *resolved, parallel.first(replicated))
 
 
 def make_report(
-    config: RunConfig,
-    dataset: Dataset,
+    training: ResolvedTraining,
     log: Path,
     checkpoints: Checkpoints,
     show: Callable[[LogLine], None],
 ) -> Report:
     """What the loop tells its metrics: checked, written to the log, and shown."""
-    batch_size = config.train.batch_size
-    epoch_steps = len(dataset.train.labels) // batch_size
+    batch_size = training.config.batch_size
     reported = time.monotonic()
 
     def report(step: int, metrics: Metrics) -> None:
@@ -121,7 +113,7 @@ def make_report(
         count, now = int(first.num_steps), time.monotonic()
         rate, reported = count * batch_size / max(now - reported, 1e-9), now
         loss, accuracy = float(first.loss) / count, float(first.accuracy) / count
-        line = LogLine(step, step / epoch_steps, loss, accuracy, rate)
+        line = LogLine(step, step / training.epoch_steps, loss, accuracy, rate)
         if processes.is_first():
             append_line(log, line)
         show(line)
@@ -133,14 +125,3 @@ def append_line(path: Path, line: LogLine) -> None:
     """Add one line of JSON to a log."""
     with path.open("a") as log:
         log.write(json.dumps(line._asdict()) + "\n")
-
-
-def resolve_run(config: RunConfig, dataset: Dataset) -> RunConfig:
-    """Fill in what was left out, and check it.
-
-    Raises:
-      InputError: naming what cannot be.
-    """
-    check_seed(config.seed)
-    text = parse_activation(config.activation).text
-    return RunConfig(config.data, resolve(config.train, dataset), text, config.seed)

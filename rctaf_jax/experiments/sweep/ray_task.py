@@ -17,6 +17,7 @@ from rctaf_jax.experiments.run.environment import package_versions
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.files import read_folder
 from rctaf_jax.training.members import members_per_device
+from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.trainer import device_data
 
 from .members import Entry
@@ -78,8 +79,17 @@ def open_here(order: Any) -> Sweep:
 
     config, dataset, command, versions = ray.get(order)
     check_versions(versions)
-    devices, data = jax.local_devices()[:1], device_data(dataset)
-    return Sweep(Path(), command, config, dataset, data, devices, members_per_device(), programs={})
+    return Sweep(
+        Path(),
+        command,
+        config,
+        dataset,
+        resolve(config.train, dataset),
+        device_data(dataset),
+        jax.local_devices()[:1],
+        members_per_device(),
+        programs={},
+    )
 
 
 def check_versions(expected: dict[str, str]) -> None:

@@ -18,11 +18,12 @@ import jax
 import numpy as np
 
 from rctaf_jax.activations import Activation
-from rctaf_jax.config import SweepConfig
-from rctaf_jax.data import Dataset, Split
-from rctaf_jax.errors import Preempted
+from rctaf_jax.config import RunConfig, SweepConfig
+from rctaf_jax.data import Dataset, Split, load_data
+from rctaf_jax.errors import InputError, Preempted
+from rctaf_jax.experiments.results.config_file import as_json
 from rctaf_jax.experiments.run.environment import describe_environment
-from rctaf_jax.experiments.run.folder import RunConfig, claim_folder, load_data
+from rctaf_jax.experiments.run.folder import claim_folder
 from rctaf_jax.experiments.run.measure import (
     EstimateHessian,
     Evaluate,
@@ -45,7 +46,7 @@ from rctaf_jax.training.members import (
     train_members,
 )
 from rctaf_jax.training.preemption import watch_for_termination
-from rctaf_jax.training.recipe import resolve
+from rctaf_jax.training.recipe import ResolvedTraining, resolve
 from rctaf_jax.training.state import TrainState
 from rctaf_jax.training.step import Metrics
 from rctaf_jax.training.trainer import Trainer, device_data, make_trainer
@@ -55,7 +56,23 @@ from .members import Entry, by_family, expand, groups_of
 from .unfinished import Group
 
 
-class Programs(NamedTuple):
+class ResolvedSweep(NamedTuple):
+    """A sweep that is known to be possible, with nothing left open.
+
+    Attributes:
+      config: filled in.
+      dataset: what `config.data` names.
+      training: what training does.
+      members: those that the grid asks for; a study of `rctaf reproduce` has no grid.
+    """
+
+    config: SweepConfig
+    dataset: Dataset
+    training: ResolvedTraining
+    members: Sequence[Entry]
+
+
+class FamilyPrograms(NamedTuple):
     """Everything compiled for one activation family."""
 
     trainer: Trainer
@@ -70,7 +87,7 @@ class Sweep(NamedTuple):
     Attributes:
       folder: of its results.
       command: which each member's environment.json tells.
-      config, dataset: resolved.
+      config, dataset, training: as in `ResolvedSweep`.
       data: the training split, on the devices.
       devices, per_device: where members train, and how many share a device.
       programs: those of each family that was needed so far.
@@ -80,28 +97,31 @@ class Sweep(NamedTuple):
     command: str
     config: SweepConfig
     dataset: Dataset
+    training: ResolvedTraining
     data: Any
     devices: Sequence[jax.Device]
     per_device: int
-    programs: dict[str, Programs]
+    programs: dict[str, FamilyPrograms]
 
 
 Engine = Callable[[Sweep, Sequence[Entry], SweepProgress], None]
 """Trains and measures those members that a sweep's folder lacks, as `run_members` does."""
 
 
-def resolve_sweep(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
+def resolve_sweep(config: SweepConfig) -> ResolvedSweep:
     """Load the data, fill in what was left out, check everything before any work.
 
     Raises:
       InputError: naming what cannot be.
     """
-    expand(config)
-    return resolve_settings(config)
+    members = expand(config)
+    if not members:
+        raise InputError("the sweep is empty: give a curvature or a baseline, and a seed.")
+    return resolve_study(config)._replace(members=members)
 
 
-def resolve_settings(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
-    """The same for a configuration that need not say which members it has.
+def resolve_study(config: SweepConfig) -> ResolvedSweep:
+    """Load the data, fill in and check settings whose members somebody else names.
 
     Raises:
       InputError: naming what cannot be.
@@ -109,21 +129,25 @@ def resolve_settings(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
     check_evaluation(config.evaluation)
     check_hessian(config.hessian)
     dataset = load_data(config.data)
-    return dataclasses.replace(config, train=resolve(config.train, dataset)), dataset
+    training = resolve(config.train, dataset)
+    filled = dataclasses.replace(config, train=training.config)
+    return ResolvedSweep(filled, dataset, training, ())
 
 
-def open_sweep(config: SweepConfig, dataset: Dataset, folder: Path, command: str) -> Sweep:
+def open_sweep(resolved: ResolvedSweep, folder: Path, command: str) -> Sweep:
     """Make a sweep's folder, or find it, and put its data on the device.
 
     Raises:
       InputError: if the folder belongs to another configuration.
     """
+    config, dataset, training, _ = resolved
     claim_folder(folder, config, dataset, command)
     return Sweep(
         folder,
         command,
         config,
         dataset,
+        training,
         device_data(dataset),
         jax.local_devices(),
         members_per_device(),
@@ -150,20 +174,29 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
 
 
 def run_sweep(
-    config: SweepConfig,
-    dataset: Dataset,
+    resolved: ResolvedSweep,
     folder: Path,
     command: str,
     progress: SweepProgress,
     engine: Engine = run_members,
+    *,
+    retrain: bool = False,
 ) -> None:
     """Train and measure every member of a resolved sweep that `folder` lacks.
 
+    Args:
+      resolved: see `resolve_sweep`.
+      folder: made, or gone on with.
+      command: written down.
+      progress: told of all that happens.
+      engine: trains and measures members.
+      retrain: forget members whose files cannot be read, instead of refusing to go on.
+
     Raises:
-      InputError: if the folder belongs to another configuration.
+      InputError: if the folder belongs to another configuration, or has such members.
       Preempted: on SIGTERM, after a checkpoint or a finished member.
     """
-    engine(open_sweep(config, dataset, folder, command), expand(config), progress)
+    engine(open_sweep(resolved, folder, command), resolved.members, progress)
 
 
 def is_done(folder: Path, entry: Entry) -> bool:
@@ -204,28 +237,28 @@ def group_of(sweep: Sweep, group: Sequence[Entry]) -> Group:
     return Group(ids, len(sweep.devices), sweep.per_device)
 
 
-def compile_measurements(sweep: Sweep, programs: Programs, entry: Entry) -> None:
+def compile_measurements(sweep: Sweep, programs: FamilyPrograms, entry: Entry) -> None:
     """Measure an untrained member on two images, by the programs that measure every member."""
     state = programs.trainer.initial(entry.seed, entry.activation.alpha)
     few = Split(*(array[:2] for array in sweep.dataset.test))
     if sweep.config.evaluation.attack == "pgd":  # AutoAttack compiles for as many as there are
         programs.evaluate(state.variables, few)
-    if sweep.config.hessian.probes:
+    if sweep.config.hessian.num_probes:
         programs.estimate_hessian(state.variables, few, num_probes=2)
 
 
-def programs_of(sweep: Sweep, activation: Activation) -> Programs:
+def programs_of(sweep: Sweep, activation: Activation) -> FamilyPrograms:
     """What a family needs, made once; nothing is compiled before it is called."""
     if activation.name not in sweep.programs:
         sweep.programs[activation.name] = make_programs(sweep, activation)
     return sweep.programs[activation.name]
 
 
-def make_programs(sweep: Sweep, activation: Activation) -> Programs:
+def make_programs(sweep: Sweep, activation: Activation) -> FamilyPrograms:
     """What a family needs."""
     config, num_classes = sweep.config, sweep.dataset.num_classes
-    trainer = make_trainer(config.train, activation, sweep.dataset)
-    return Programs(
+    trainer = make_trainer(sweep.training, activation, sweep.dataset)
+    return FamilyPrograms(
         trainer,
         map_members(trainer, sweep.devices, sweep.per_device),
         make_evaluate(config.evaluation, config.train, activation, num_classes),
@@ -235,7 +268,7 @@ def make_programs(sweep: Sweep, activation: Activation) -> Programs:
 
 def train_group(
     sweep: Sweep,
-    programs: Programs,
+    programs: FamilyPrograms,
     group: list[Entry],
     progress: SweepProgress,
     should_stop: Callable[[], bool],
@@ -269,7 +302,7 @@ def train_group(
 
 def measure(
     sweep: Sweep,
-    programs: Programs,
+    programs: FamilyPrograms,
     entry: Entry,
     trained: Trained,
     train_seconds: float,
@@ -317,7 +350,7 @@ def describe(entry: Entry, trainer: Trainer) -> dict[str, Any]:
 
 def take_measurements(
     sweep: Sweep,
-    programs: Programs,
+    programs: FamilyPrograms,
     folder: Path,
     state: TrainState,
     seconds: dict[str, float],
@@ -331,9 +364,9 @@ def take_measurements(
     as_trained = programs.evaluate(state.variables, sweep.dataset.test) if state.averaged else None
     seconds["evaluate"] = time.monotonic() - started
     hessian, started = None, time.monotonic()
-    if sweep.config.hessian.probes:
+    if sweep.config.hessian.num_probes:
         tell("Hessian norm")
-        split = hessian_split(sweep.config.hessian, sweep.dataset)
+        split = hessian_split(sweep.config.hessian.num_examples, sweep.dataset)
         estimate = programs.estimate_hessian(state.final_variables, split)
         hessian = describe_hessian(estimate, len(split.labels))
     seconds["hessian"] = time.monotonic() - started
@@ -357,7 +390,7 @@ def correct(outcomes: Outcomes) -> dict[str, int]:
 def save_run(sweep: Sweep, folder: Path, entry: Entry, state: TrainState) -> None:
     """Make the member's folder a run's, so that it can be evaluated again on its own."""
     config = RunConfig(sweep.config.data, sweep.config.train, entry.activation.text, entry.seed)
-    write_json(folder / "config.json", dataclasses.asdict(config))
+    write_json(folder / "config.json", as_json(config))
     write_json(folder / "data.json", sweep.dataset.provenance())
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     with Checkpoints(folder / "checkpoints") as checkpoints:

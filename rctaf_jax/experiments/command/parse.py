@@ -1,0 +1,94 @@
+"""From the words of a command to one subcommand with its flags."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol
+
+import tyro
+from rich.console import Console
+
+from rctaf_jax.config import SweepConfig
+from rctaf_jax.experiments.sweep.presets import PRESETS, preset_for
+
+from .library import ActivationsCommand, DataCommand, ValidateAppendixCommand
+from .networks import AttackCommand, EvaluateCommand, HessianCommand, TrainCommand
+from .schema import registry
+from .studies import ClaimsCommand, ReportCommand, ReproduceCommand, SweepCommand
+
+DESCRIPTION = """How an activation's curvature max|sigma''| decides adversarial robustness.
+
+Start with `rctaf sweep`: it trains small networks on the digits that ship with the package and ends
+with a report. `rctaf COMMAND --help` explains each command.
+"""
+
+
+class Command(Protocol):
+    """A subcommand: a dataclass whose fields are the flags and whose docstring is the help."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Do it; `command` is the command line, for the record."""
+
+
+def parse(words: Sequence[str]) -> Command:
+    """The subcommand that `words` name; what it needs is imported when it runs.
+
+    Raises:
+      InputError: for an unknown preset, or a number that is none.
+      SystemExit: for words that are no command, and for --help.
+    """
+    parsed: Command = tyro.cli(
+        subcommands(words),
+        args=words,
+        prog="rctaf",
+        description=DESCRIPTION,
+        config=(tyro.conf.OmitArgPrefixes,),
+        registry=registry,
+    )
+    return parsed
+
+
+def subcommands(words: Sequence[str]) -> Any:
+    """The union of the subcommands, with the defaults that `words` ask for.
+
+    Raises:
+      InputError: for an unknown preset.
+    """
+    config = PRESETS[preset_for(value_of("--preset", words), value_of("--data", words))]
+    config = for_method(config, value_of("--method", words))
+    train = TrainCommand(config.data, config.train, config.evaluation)
+    named = tyro.conf.subcommand
+    return (
+        Annotated[SweepCommand, named("sweep", default=SweepCommand(config))]
+        | Annotated[TrainCommand, named("train", default=train)]
+        | Annotated[EvaluateCommand, named("evaluate")]
+        | Annotated[AttackCommand, named("attack")]
+        | Annotated[HessianCommand, named("hessian")]
+        | Annotated[ValidateAppendixCommand, named("validate-appendix")]
+        | Annotated[ReproduceCommand, named("reproduce")]
+        | Annotated[ClaimsCommand, named("claims")]
+        | Annotated[ReportCommand, named("report")]
+        | Annotated[ActivationsCommand, named("activations")]
+        | Annotated[DataCommand, named("data")]
+    )
+
+
+def value_of(flag: str, words: Sequence[str]) -> str | None:
+    """The value a flag has in the words of a command, None if it is not there.
+
+    >>> value_of("--data", ["sweep", "--data", "cifar10"]), value_of("--data", ["--data=digits"])
+    ('cifar10', 'digits')
+    """
+    for position, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == flag:
+            rest = words[position + 1 : position + 2]
+            return value if equals else (rest[0] if rest else None)
+    return None
+
+
+def for_method(config: SweepConfig, method: str | None) -> SweepConfig:
+    """A preset for another method than its own: the inner maximisation is that method's."""
+    if method in (None, config.train.method):
+        return config
+    train = dataclasses.replace(config.train, attack_steps=None, step_size=None)
+    return dataclasses.replace(config, train=train)

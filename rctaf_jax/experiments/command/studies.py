@@ -1,0 +1,170 @@
+"""The subcommands about many networks: sweep, reproduce, claims, report."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from rctaf_jax.config import EngineConfig, SweepConfig
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.show.terminal import confirm, say
+
+RETRAIN = "Train members again whose files cannot be read; without it they end the command."
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepCommand:
+    """Train networks over beta x curvature x seed, measure them, and write a report.
+
+    Without any flag: digits, a small ResNet, TRADES; minutes on a laptop. With --data cifar10 the
+    method's published recipe is the default. Interrupted and started again, it does what is
+    missing.
+    """
+
+    config: SweepConfig
+    preset: str | None = None
+    """Where the other flags' defaults come from: digits, cifar10-small or recipe."""
+    output: Path | None = None
+    """Results folder; runs/sweep-DATA-MODEL-METHOD when left out."""
+    retrain: Annotated[bool, tyro.conf.arg(help=RETRAIN)] = False
+    engine: EngineConfig = EngineConfig()
+
+    def run(self, console: Console, command: str) -> None:
+        """Train, measure, report."""
+        from rctaf_jax.experiments.show.progress import SweepProgress
+        from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
+        from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_sweep
+
+        engine = run_with(self.engine)
+        resolved = resolve_sweep(self.config)
+        train, dataset = resolved.config.train, resolved.dataset
+        folder = self.output or Path("runs") / (
+            f"sweep-{Path(self.config.data.name).stem}-{train.model}-{train.method}"
+        )
+        say(
+            console,
+            f"{len(resolved.members)} networks: {train.model} on {dataset.name}, {train.method}, "
+            f"{train.norm} epsilon {train.epsilon:.4g}, {resolved.training.num_steps} steps each, "
+            f"on {describe_engine(self.engine)}.\nData: {dataset.source}\n"
+            f"Results go to {folder}.",
+        )
+        with SweepProgress(console) as progress:
+            run_sweep(resolved, folder, command, progress, engine, retrain=self.retrain)
+        show_report(folder, console)
+
+
+def show_report(folder: Path, console: Console) -> None:
+    """Write the report, print its table and where it is."""
+    from rctaf_jax.experiments.pages.sweep_page import write_report
+    from rctaf_jax.experiments.results.rows import load_results
+    from rctaf_jax.experiments.show.tables import summary_table
+
+    report = write_report(folder)
+    console.print(summary_table(load_results(folder)))
+    say(console, f"Report: {report}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReproduceCommand:
+    """Redo figures and tables of the paper, at the scale that one can afford, and judge its claims.
+
+    Says what will run and how long it will take, asks at more than an hour, trains each network
+    once for all that need it, and ends with figures, rows and a page. Interrupted and started
+    again, it does what is missing.
+    """
+
+    names: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="NAME...", help_behavior_hint="(required)"),
+    ]
+    """figure-1 to figure-7, table-1, table-2, or all."""
+    scale: str = "digits"
+    """digits (minutes a figure), cpu (up to an hour), gpu (made for one) or paper."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+    yes: bool = False
+    """Start without asking, however long it takes."""
+    output: Path | None = None
+    """Results folder; runs/reproduce-SCALE when left out."""
+    retrain: Annotated[bool, tyro.conf.arg(help=RETRAIN)] = False
+    engine: EngineConfig = EngineConfig()
+
+    def run(self, console: Console, command: str) -> None:
+        """Plan, train, show."""
+        from rctaf_jax.experiments.paper.folder import study_folders
+        from rctaf_jax.experiments.paper.registry import experiments_named
+        from rctaf_jax.experiments.paper.reproduce import reproduce
+        from rctaf_jax.experiments.paper.scales import scale_named
+        from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
+
+        engine = run_with(self.engine)
+        experiments = experiments_named(self.names)
+        scale = scale_named(self.scale, self.data_dir)
+        folder = self.output or Path("runs") / f"reproduce-{scale.name}"
+        page = reproduce(
+            experiments,
+            scale,
+            folder,
+            command,
+            console,
+            is_sure=lambda sentence: self.yes or confirm(sentence, console),
+            engine=engine,
+            elsewhere=None if self.engine.engine == "local" else describe_engine(self.engine),
+            retrain=self.retrain,
+        )
+        show_claims(study_folders(folder), console)
+        say(console, f"Report: {page}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClaimsCommand:
+    """Put the paper's claims to the networks in results folders: estimates, intervals, verdicts."""
+
+    folders: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="(required)"),
+    ]
+    """Of `rctaf sweep` or `rctaf reproduce`; those of other settings speak of generality."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Read, judge, print."""
+        from rctaf_jax.experiments.paper.folder import is_reproduction, study_folders
+
+        if not self.folders:
+            raise InputError("no folder was named: give one or more of rctaf sweep or reproduce.")
+        studies = []
+        for folder in self.folders:
+            studies += study_folders(folder) if is_reproduction(folder) else [folder]
+        show_claims(studies, console)
+
+
+def show_claims(studies: Sequence[Path], console: Console) -> None:
+    """Print verdicts, if there are networks to judge by."""
+    from rctaf_jax.experiments.claims import group_findings, judge
+    from rctaf_jax.experiments.show.tables import claims_table
+
+    if studies:
+        console.print(claims_table(group_findings(judge(studies))))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportCommand:
+    """Write the report of a sweep or a reproduction again, finished or not."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Of `rctaf sweep` or `rctaf reproduce`."""
+
+    def run(self, console: Console, command: str) -> None:
+        """Read, draw, write."""
+        from rctaf_jax.experiments.pages.reproduction_page import write_page
+        from rctaf_jax.experiments.paper.folder import is_reproduction
+
+        if is_reproduction(self.folder):
+            say(console, f"Report: {write_page(self.folder)}")
+        else:
+            show_report(self.folder, console)
