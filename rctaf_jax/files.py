@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.typed_json import read_json as read_json
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> Path:
@@ -164,26 +165,3 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any] | Sequence
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return write_text_atomic(path, text + "\n")
-
-
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a file that holds one JSON object.
-
-    Raises:
-      InputError: if the file is missing, unreadable, not UTF-8, not JSON, or not an object.
-    """
-    path = Path(path)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; a file with one JSON object is needed.") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{path} cannot be read ({reason}); it must be a JSON file.") from None
-    except ValueError as error:  # what JSONDecodeError and UnicodeDecodeError have in common
-        raise InputError(f"{path} is damaged: it must hold one JSON object ({error}).") from None
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{path} holds a JSON {type(value).__name__}; it must hold one object, {{...}}."
-        )
-    return value

@@ -101,7 +101,7 @@ def test_json_without_a_standard_spelling_is_refused(tmp_path: Path, number: flo
         (b'{"id": "half', "is damaged"),
         (b"\xff\xfe", "is damaged"),
         (b"", "is damaged"),
-        (b"[1, 2]", "holds a JSON list"),
+        (b"[1, 2]", r"holds \[1, 2\]: it must hold one object"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:
