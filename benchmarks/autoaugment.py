@@ -91,7 +91,7 @@ def measure_step(benchmark: Benchmark, keys: Array, images: Array) -> dict[str, 
     """A DAJAT step in the last quarter of its budget, and the policy over its augmented views."""
     host, labels = np.asarray(images), np.arange(benchmark.batch, dtype=np.int32) % 10
     split = Split(host, labels)
-    dataset = Dataset("noise", split, split, tuple("0123456789"), "random pixels", "")
+    dataset = Dataset("noise", split, split, tuple("0123456789"), "random pixels")
     stated = TrainConfig(
         model=benchmark.model,
         width=benchmark.width,

@@ -27,7 +27,7 @@ from rich.table import Table
 from scipy.special import ndtr
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.config import HessianConfig, TrainConfig
+from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset, load
 from rctaf_jax.experiments.run.measure import describe_hessian, hessian_split, make_logits
 from rctaf_jax.hessian import (
@@ -43,7 +43,7 @@ from rctaf_jax.hessian import (
 )
 from rctaf_jax.hessian.products import Params, Product
 from rctaf_jax.losses import cross_entropy
-from rctaf_jax.training.recipe import resolve
+from rctaf_jax.training.recipe import ResolvedTraining, resolve
 from rctaf_jax.training.trainer import device_data, make_trainer
 
 Method = Callable[[int], Estimate]
@@ -78,14 +78,14 @@ def main(benchmark: Benchmark) -> None:
     result = harness.start(**dataclasses.asdict(benchmark))
     dataset = load("digits")
     activation = parse_activation(benchmark.activation)
-    config = resolve(
+    training = resolve(
         TrainConfig(method="standard", epochs=benchmark.epochs, schedule="cosine"), dataset
     )
-    variables = train(config, activation, dataset)
-    product = make_product(benchmark, config, activation, dataset, variables)
+    variables = train(training, activation, dataset)
+    product = make_product(benchmark, training.config, activation, dataset, variables)
     methods = make_methods(benchmark, variables["params"], product)
     estimates = {name: method(benchmark.products) for name, method in methods.items()}
-    result["train"] = dataclasses.asdict(config)
+    result["train"] = dataclasses.asdict(training.config)
     result["estimates"] = {
         name: {
             **describe_hessian(each, benchmark.examples),
@@ -101,9 +101,9 @@ def main(benchmark: Benchmark) -> None:
     harness.save("hessian_estimators", result, console)
 
 
-def train(config: TrainConfig, activation: Activation, dataset: Dataset) -> dict[str, Any]:
+def train(training: ResolvedTraining, activation: Activation, dataset: Dataset) -> dict[str, Any]:
     """A network's variables after training."""
-    trainer = make_trainer(config, activation, dataset)
+    trainer = make_trainer(training, activation, dataset)
     advance = jax.jit(trainer.advance, donate_argnums=0)
     state = trainer.initial(0, activation.alpha)
     state, _ = advance(state, device_data(dataset), trainer.settings, jnp.int32(trainer.num_steps))
@@ -123,7 +123,7 @@ def make_product(
     def losses(params: Params, rest: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
         return cross_entropy(logits({**rest, "params": params}, images), labels)
 
-    split = hessian_split(HessianConfig(hessian_examples=benchmark.examples), dataset)
+    split = hessian_split(benchmark.examples, dataset)
     rest = {name: value for name, value in variables.items() if name != "params"}
     bind = make_dataset_product(losses, batch_size=benchmark.examples)
     return bind(variables["params"], rest, split.images, split.labels)

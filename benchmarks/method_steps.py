@@ -31,7 +31,7 @@ from rctaf_jax.config import TrainConfig
 from rctaf_jax.data.dataset import Dataset, Split
 from rctaf_jax.training import METHODS
 from rctaf_jax.training.methods.perturbations import perturb_by_divergence
-from rctaf_jax.training.recipe import resolve
+from rctaf_jax.training.recipe import ResolvedTraining, resolve
 from rctaf_jax.training.trainer import device_data, make_plan, make_trainer
 
 EPOCHS, LATE_EPOCH = 100, 90
@@ -81,8 +81,8 @@ def make_step(benchmark: Benchmark, method: str) -> tuple[Callable[[], None], di
         batch_size=benchmark.batch,
         augmentation="crop-flip",
     )
-    config, activation = resolve(stated, dataset), parse_activation(benchmark.activation)
-    trainer = make_trainer(config, activation, dataset)
+    training, activation = resolve(stated, dataset), parse_activation(benchmark.activation)
+    trainer = make_trainer(training, activation, dataset)
     state = trainer.initial(0, activation.alpha)._replace(step=jnp.int32(LATE_EPOCH))
     arguments = (state, device_data(dataset), trainer.settings, jnp.int32(1))
     program = jax.jit(trainer.advance).lower(*arguments).compile()
@@ -91,7 +91,10 @@ def make_step(benchmark: Benchmark, method: str) -> tuple[Callable[[], None], di
         jax.block_until_ready(program(*arguments))
 
     memory: Any = program.memory_analysis()
-    facts = {"passes": count_passes(config, trainer), "megabytes": memory.temp_size_in_bytes / 1e6}
+    facts = {
+        "passes": count_passes(training, trainer),
+        "megabytes": memory.temp_size_in_bytes / 1e6,
+    }
     return step, facts
 
 
@@ -99,12 +102,12 @@ def noise(batch: int) -> Dataset:
     """One batch of random pixels, the whole dataset."""
     images = np.random.default_rng(0).integers(0, 256, (batch, 32, 32, 3), np.uint8)
     split = Split(images, np.arange(batch, dtype=np.int32) % 10)
-    return Dataset("noise", split, split, tuple("0123456789"), "random pixels", "")
+    return Dataset("noise", split, split, tuple("0123456789"), "random pixels")
 
 
-def count_passes(config: TrainConfig, trainer: Any) -> float:
+def count_passes(training: ResolvedTraining, trainer: Any) -> float:
     """Forward-and-backward passes of a late step for each image, a forward pass alone 1/3."""
-    plan = make_plan(config, trainer.model, 1, None)
+    plan = make_plan(training, trainer.model, None)
     method, settings = plan.method, trainer.settings
     budget = plan.budget(jnp.int32(LATE_EPOCH), settings.epsilon, settings.step_size)
     attack = float(budget.num_steps)

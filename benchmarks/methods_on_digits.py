@@ -24,9 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import stdtrit
 
-from rctaf_jax.config import DIGITS, DataConfig, EvaluationConfig, HessianConfig, SweepConfig
+from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepConfig
 from rctaf_jax.experiments.results.rows import Row, load_results
 from rctaf_jax.experiments.show.progress import SweepProgress
+from rctaf_jax.experiments.sweep.presets import DIGITS
 from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_sweep
 from rctaf_jax.training import METHODS
 
@@ -53,12 +54,12 @@ def main(benchmark: Benchmark) -> None:
     rows: dict[str, list[Row]] = {}
     result["train"] = {}
     for method in benchmark.methods:
-        config, dataset = resolve_sweep(sweep_config(benchmark, method))
-        result["data"] = dataset.provenance()
-        result["train"][method] = dataclasses.asdict(config.train)
+        resolved = resolve_sweep(sweep_config(benchmark, method))
+        result["data"] = resolved.dataset.provenance()
+        result["train"][method] = dataclasses.asdict(resolved.config.train)
         folder = benchmark.folder / method
         with SweepProgress(console) as progress:
-            run_sweep(config, dataset, folder, result["environment"]["command"], progress)
+            run_sweep(resolved, folder, result["environment"]["command"], progress)
         rows[method] = list(load_results(folder).rows)
     result["methods"] = summaries(rows)
     show(result["methods"], console)
@@ -80,7 +81,7 @@ def sweep_config(benchmark: Benchmark, method: str) -> SweepConfig:
         data=DataConfig(num_test=benchmark.num_test),
         train=train,
         evaluation=EvaluationConfig(attack="autoattack"),
-        hessian=HessianConfig(probes=2, hessian_examples=100),
+        hessian=HessianConfig(num_probes=2, num_examples=100),
         betas=(1,),
         curvatures=(7.0,),
         baselines=(),

@@ -30,11 +30,12 @@ from rich.console import Console
 from rich.table import Table
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.config import DIGITS, EvaluationConfig, HessianConfig, TrainConfig
+from rctaf_jax.config import EvaluationConfig, HessianConfig
 from rctaf_jax.data import Dataset, load
 from rctaf_jax.experiments.run.measure import hessian_split, make_estimate_hessian, make_evaluate
+from rctaf_jax.experiments.sweep.presets import DIGITS
 from rctaf_jax.training.members import map_members, members_per_device, stack
-from rctaf_jax.training.recipe import resolve
+from rctaf_jax.training.recipe import ResolvedTraining, resolve
 from rctaf_jax.training.trainer import Trainer, device_data, make_trainer
 
 PROGRAMS = {
@@ -67,13 +68,13 @@ def main(benchmark: Benchmark) -> None:
         raise SystemExit(f"each of {benchmark.stacks} must divide {benchmark.num_alphas}.")
     result = harness.start(**dataclasses.asdict(benchmark))
     dataset = load("digits")
-    config = resolve(DIGITS.train, dataset)
+    training = resolve(DIGITS.train, dataset)
     curvatures = np.geomspace(0.5, 50, benchmark.num_alphas)
     members = [parse_activation(f"rct-af:beta=1,curvature={c:.6g}") for c in curvatures]
-    result["train"] = dataclasses.asdict(config)
-    result["sweep"] = run_members(benchmark, config, dataset, members)
+    result["train"] = dataclasses.asdict(training.config)
+    result["sweep"] = run_members(benchmark, training, dataset, members)
     harness.save("sweep_members", result, console)
-    result["stacks"] = compare_stacks(benchmark, config, dataset, members)
+    result["stacks"] = compare_stacks(benchmark, training, dataset, members)
     result["members_per_device"] = members_per_device()
     show(result, console)
     harness.save("sweep_members", result, console)
@@ -96,17 +97,17 @@ def counted_compilations() -> Iterator[collections.Counter[str]]:
 
 
 def run_members(
-    benchmark: Benchmark, config: TrainConfig, dataset: Dataset, members: list[Activation]
+    benchmark: Benchmark, training: ResolvedTraining, dataset: Dataset, members: list[Activation]
 ) -> dict[str, Any]:
     """Each member in turn, as a sweep on one device does: its seconds and its compilations."""
-    trainer = make_trainer(config, members[0], dataset)
+    trainer = make_trainer(training, members[0], dataset)
     device = jax.local_devices()[:1]
     advance, data = map_members(trainer, device, 1), device_data(dataset)
-    hessian = HessianConfig(probes=2, hessian_examples=100, hessian_batch=100)
+    hessian = HessianConfig(num_probes=2, num_examples=100, batch_size=100)
     evaluation = EvaluationConfig(pgd_steps=5)
-    evaluate = make_evaluate(evaluation, config, members[0], dataset.num_classes)
-    estimate = make_estimate_hessian(hessian, config, members[0], dataset.num_classes)
-    split = hessian_split(hessian, dataset)
+    evaluate = make_evaluate(evaluation, training.config, members[0], dataset.num_classes)
+    estimate = make_estimate_hessian(hessian, training.config, members[0], dataset.num_classes)
+    split = hessian_split(hessian.num_examples, dataset)
     rows = []
     for seed, member in enumerate(members):
         started = time.perf_counter()
@@ -137,10 +138,10 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def compare_stacks(
-    benchmark: Benchmark, config: TrainConfig, dataset: Dataset, members: list[Activation]
+    benchmark: Benchmark, training: ResolvedTraining, dataset: Dataset, members: list[Activation]
 ) -> dict[str, Any]:
     """Seconds per member and step for each size of stack, all sizes training the same members."""
-    trainer = make_trainer(config, members[0], dataset)
+    trainer = make_trainer(training, members[0], dataset)
     contenders = {
         str(size): make_contender(trainer, dataset, members, size, benchmark.steps)
         for size in benchmark.stacks

@@ -15,7 +15,9 @@ from rctaf_jax.cli import main
 
 TINY = ["--model", "mlp-1x8", "--epochs", "2", "--batch-size", "16"]
 TINY += ["--num-train", "64", "--num-test", "40"]
+
 TINY += ["--attack-steps", "1", "--step-size", "0.1", "--pgd-steps", "2"]
+PGD = "evaluations/pgd-2x1-margin"
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +42,21 @@ def test_train_leaves_a_run(run):
     assert config["activation"] == "rct-af:beta=1,alpha=14"
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps[-1] == 8
-    result = json.loads((run / "evaluation.json").read_text())
+    result = json.loads((run / PGD / "evaluation.json").read_text())
     assert result["num_test"] == 40
     low, high = result["robust_interval"]
     assert low <= result["robust_accuracy"] <= high
     assert result["step"] == 8
-    with np.load(run / "outcomes.npz") as outcomes:
+    with np.load(run / PGD / "outcomes.npz") as outcomes:
         assert outcomes["robust"].sum() == result["robust_correct"]
 
 
 def test_evaluate_again_gives_the_same(run, capsys):
-    before = json.loads((run / "evaluation.json").read_text())
+    path = run / PGD / "evaluation.json"
+    before = json.loads(path.read_text())
+    path.unlink()
     assert main(["evaluate", str(run), "--pgd-steps", "2"]) == 0
-    after = json.loads((run / "evaluation.json").read_text())
+    after = json.loads(path.read_text())
     assert before["robust_correct"] == after["robust_correct"]
     assert "95% interval" in capsys.readouterr().out
 
@@ -105,10 +109,10 @@ def test_autoattack_can_be_what_is_evaluated(run, monkeypatch):
         lambda norm, classes: make_square(norm=norm, num_queries=10),
     )
     monkeypatch.setitem(VERSIONS, "standard", Version({"Linf": short}))
-    before = (run / "evaluation.json").read_text()
+    before = (run / PGD / "evaluation.json").read_text()
     assert main(["evaluate", str(run), "--attack", "autoattack"]) == 0
-    result = json.loads((run / "evaluation.json").read_text())
-    (run / "evaluation.json").write_text(before)
+    result = json.loads((run / "evaluations" / "autoattack" / "evaluation.json").read_text())
+    assert (run / PGD / "evaluation.json").read_text() == before
     assert result["attack"] == "AutoAttack, Linf 0.1"
     assert 0 <= result["robust_correct"] <= result["clean_correct"] <= 40
 
@@ -268,7 +272,7 @@ def test_a_damaged_run_is_refused_and_kept(run, tmp_path, capsys):
     assert "the checkpoint of step 8" in refusal(
         capsys, "train", *TINY, "--epsilon", "0.1", "--output", copy
     )
-    assert (copy / "outcomes.npz").exists()
+    assert (copy / PGD / "outcomes.npz").exists()
 
 
 @pytest.mark.parametrize(

@@ -80,14 +80,13 @@ def make_trainer(
         arrays = {} if alpha is None else {"alpha": jnp.asarray(alpha, precision)}
         return fresh(jax.random.key(seed), arrays)
 
-    numbers = Settings(
-        epsilon=config.epsilon,
-        step_size=training.step_size,
-        learning_rate=training.learning_rate,
-        awp=training.awp,
-        averaging=training.averaging,
+    settings = Settings(
+        epsilon=jnp.asarray(config.epsilon, precision),
+        step_size=jnp.asarray(training.step_size, precision),
+        learning_rate=jnp.asarray(training.learning_rate, precision),
+        awp=jnp.asarray(training.awp, precision),
+        averaging=jnp.asarray(training.averaging, precision),
     )
-    settings = Settings(*(jnp.asarray(number, precision) for number in numbers))
     advance = make_advance(make_step(plan), sample)
     return Trainer(model, training.num_steps, settings, initial, advance)
 

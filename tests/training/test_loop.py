@@ -12,6 +12,7 @@ from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.loop import DivergedError, check_finite, run
 from rctaf_jax.training.members import Member, Trained, map_members, stack, train_members, unstack
 from rctaf_jax.training.preemption import watch_for_termination
+from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.step import NEVER
 from rctaf_jax.training.trainer import device_data, make_trainer
 
@@ -33,7 +34,7 @@ def small(config, dataset):
     config = dataclasses.replace(
         config, method="standard", method_options=(), model="mlp-1x8", width=1.0
     )
-    trainer = make_trainer(config, SWISH, dataset)
+    trainer = make_trainer(resolve(config, dataset), SWISH, dataset)
     devices = jax.local_devices()[:1]
     return trainer, map_members(trainer, devices, 1), devices, device_data(dataset)
 
@@ -159,7 +160,7 @@ def test_a_checkpoint_of_another_network_is_refused(small, config, dataset, tmp_
     config = dataclasses.replace(
         config, method="standard", method_options=(), model="mlp-1x9", width=1.0
     )
-    other = make_trainer(config, SWISH, dataset).initial(0, 3.0)
+    other = make_trainer(resolve(config, dataset), SWISH, dataset).initial(0, 3.0)
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match="cannot be read"):
         checkpoints.restore(other)
 

@@ -12,7 +12,7 @@ from rctaf_jax.training.augmentation import AUGMENTATIONS, PADDING
 from rctaf_jax.training.batches import Data, make_sample
 from rctaf_jax.training.methods.method import Budget
 from rctaf_jax.training.methods.registry import METHODS
-from rctaf_jax.training.recipe import num_steps, resolve
+from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.state import sgd
 from rctaf_jax.training.step import NEVER, Settings
 from rctaf_jax.training.trainer import device_data, make_trainer
@@ -27,7 +27,7 @@ def assert_trees_close(got, want, tolerance):
 
 @pytest.fixture(scope="module")
 def trainer(config, dataset):
-    return make_trainer(config, SWISH, dataset)
+    return make_trainer(resolve(config, dataset), SWISH, dataset)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def test_four_devices_equal_one(config, dataset, method):
     )
     states = []
     with jax.enable_x64(True):
-        config = resolve(config, dataset)
+        training = resolve(config, dataset)
         for count in (1, 4):
             devices = jax.local_devices()[:count]
-            trainer = make_trainer(config, SWISH, dataset, axis_name=parallel.AXIS)
+            trainer = make_trainer(training, SWISH, dataset, axis_name=parallel.AXIS)
             advance = parallel.data_parallel(
                 trainer.advance, devices, num_arguments=4, shared=(1, 2, 3)
             )
@@ -88,7 +88,7 @@ def test_a_step_by_hand(config, dataset, trainer, advance):
         return cross_entropy(clean, batch.labels).mean() + 6 * robust, stats
 
     (value, stats), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(before.params)
-    rate = config.learning_rate * (1 + np.cos(np.pi * 3 / num_steps(config, dataset))) / 2
+    rate = config.learning_rate * (1 + np.cos(np.pi * 3 / trainer.num_steps)) / 2
     momentum = jax.tree.map(
         lambda m, g, w: 0.9 * m + g + config.weight_decay * w,
         before.optimizer[1].trace.params,
@@ -156,8 +156,9 @@ def test_no_method_is_traced_again(config, dataset, method):
 
 
 def test_weights_at_step_0_depend_on_the_seed_alone(config, dataset):
-    relu = make_trainer(config, parse_activation("relu"), dataset).initial(0, None)
-    swish = make_trainer(config, SWISH, dataset)
+    training = resolve(config, dataset)
+    relu = make_trainer(training, parse_activation("relu"), dataset).initial(0, None)
+    swish = make_trainer(training, SWISH, dataset)
     assert_trees_close(relu.params, swish.initial(0, 14.0).params, 0)
     different = jax.tree.leaves(swish.initial(1, 14.0).params)
     same = [
@@ -214,7 +215,8 @@ def test_crop_flip_gives_every_window_and_both_mirrors():
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state(config, dataset, trainer, advance):
     """Weights and statistics stay in float32; five steps stay near those of float32."""
-    half = make_trainer(dataclasses.replace(config, dtype="bfloat16"), SWISH, dataset)
+    stated = dataclasses.replace(config, dtype="bfloat16")
+    half = make_trainer(resolve(stated, dataset), SWISH, dataset)
     data, start = device_data(dataset), half.initial(0, SWISH.alpha)
     assert_trees_close(start, trainer.initial(0, SWISH.alpha), 0)
     state, metrics = jax.jit(half.advance)(start, data, half.settings, 5)

@@ -47,7 +47,7 @@ def taken(request, config, dataset):
         start = trainer.initial(0, ACTIVATION.alpha)
         before, _ = advance(start, data, trainer.settings, STEPS_BEFORE)
         after, metrics = advance(before, data, trainer.settings, 1)
-        batch = make_sample(batch_size=resolved.batch_size)(data, before)
+        batch = make_sample(batch_size=stated.batch_size)(data, before)
         yield resolved, trainer, before, after, metrics, batch
 
 

@@ -6,7 +6,6 @@ without a prefix, so those that several configurations have are told apart by `F
 
 import ast
 import dataclasses
-import functools
 import inspect
 import textwrap
 from typing import Any, get_type_hints
@@ -82,7 +81,6 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return MISSING if field.default is dataclasses.MISSING else field.default
 
 
-@functools.cache
 def field_helps(config: type) -> dict[str, str]:
     """The string below each field of a dataclass.
 
@@ -93,7 +91,6 @@ def field_helps(config: type) -> dict[str, str]:
     assert isinstance(definition, ast.ClassDef)
     helps = {}
     for field, below in zip(definition.body, definition.body[1:], strict=False):
-        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
-            helps[field.target.id] = inspect.cleandoc(str(below.value.value))
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            helps[ast.unparse(field.target)] = str(ast.literal_eval(below.value))
     return helps

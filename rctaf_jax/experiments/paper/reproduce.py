@@ -24,6 +24,7 @@ from rctaf_jax.experiments.sweep.sweep import (
     open_sweep,
     resolve_study,
     run_members,
+    set_damaged_aside,
 )
 
 from .estimate import estimate
@@ -86,6 +87,7 @@ def reproduce(
     is_sure: Callable[[str], bool],
     engine: Engine = run_members,
     elsewhere: str | None = None,
+    retrain: bool = False,
 ) -> Path:
     """Run experiments at a scale, and write their figures and the page.
 
@@ -99,6 +101,7 @@ def reproduce(
       engine: trains and measures members.
       elsewhere: on what it does so if not on this process's devices, in a few words; then no
         trial says how long it takes.
+      retrain: train members again whose files cannot be read.
 
     Returns:
       The page.
@@ -111,7 +114,9 @@ def reproduce(
     if elsewhere and (own := [one.name for one in possible if one.own is not None]):
         raise InputError(f"{', '.join(own)} measures this machine: leave out --engine ray for it.")
     claim_reproduction(folder, scale, possible)
-    plan = make_plan(possible, scale, folder, command, console, is_tried=not elsewhere)
+    plan = make_plan(
+        possible, scale, folder, command, console, is_tried=not elsewhere, retrain=retrain
+    )
     show_plan(plan, possible, scale, folder, elsewhere or describe_devices(), console)
     is_long = plan.seconds is None or plan.seconds > ASK_AFTER
     if is_long and not is_sure(f"How long this takes: {plan.duration}."):
@@ -165,6 +170,7 @@ def make_plan(
     console: Console,
     *,
     is_tried: bool,
+    retrain: bool,
 ) -> Plan:
     """Open every study, and try a little of each if it is to be tried.
 
@@ -175,6 +181,8 @@ def make_plan(
     for study in entries:
         resolved = resolve_study(scale.studies[study])
         sweeps[study] = open_sweep(resolved, study_folder(folder, study), command)
+        if retrain:
+            set_damaged_aside(sweeps[study].folder, entries[study])
     # Measurements of their own first, since they forget what a study's trial has compiled.
     own_lines = [
         _own_line(one.name, one.own, scale, folder, console) for one in experiments if one.own

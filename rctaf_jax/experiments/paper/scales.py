@@ -82,6 +82,7 @@ def cifar_studies(
 
 
 _DIGITS = dataclasses.replace(
+    DIGITS,
     train=dataclasses.replace(
         DIGITS.train,
         attack_steps=None,

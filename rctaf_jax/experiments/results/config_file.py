@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rctaf_jax.config import RunConfig, SweepConfig
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import convert_typed, read_json
+from rctaf_jax.typed_json import convert_typed, read_json
 
 CONFIG = "config.json"
 
@@ -35,9 +35,13 @@ ABSENT: dict[str, Any] = {
 
 Options left out are the published ones, as they were before a method had any."""
 
-KINDS = {RunConfig: "of `rctaf train`, or one below members/ of a sweep", SweepConfig: "of a sweep"}
+KINDS = {
+    RunConfig: ("a run", "the folder of `rctaf train`, or one below members/ of a sweep"),
+    SweepConfig: ("a sweep", "the folder of `rctaf sweep`"),
+}
+"""Whose folder it is, and which one to give instead."""
 
-Config = TypeVar("Config", RunConfig, SweepConfig)
+Config = TypeVar("Config", bound=RunConfig | SweepConfig)
 
 
 def as_json(config: Any) -> dict[str, Any]:
@@ -52,13 +56,15 @@ def read_config(folder: Path, kind: type[Config]) -> Config:
     Raises:
       InputError: if `folder` is not such a folder, or its config.json is damaged; it names the key.
     """
-    path = folder / CONFIG
+    path, (whose, allowed) = folder / CONFIG, KINDS[kind]
     if not path.is_file():
-        raise InputError(f"{folder} has no {CONFIG}: give the folder {KINDS[kind]}.")
+        raise InputError(
+            f"{folder} is not the folder of {whose}, it has no {CONFIG}: give {allowed}."
+        )
     value = read_json(path)
     if set(value) != {field.name for field in dataclasses.fields(kind)}:
         keys = ", ".join(sorted(value)) or "nothing"
-        raise InputError(f"{path} has the keys {keys}: give the folder {KINDS[kind]}.")
+        raise InputError(f"{path} is not that of {whose}: it has {keys}; give {allowed}.")
     return convert_typed(renewed(value), kind, path, allow_unknown=False)
 
 

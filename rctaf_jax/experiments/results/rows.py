@@ -21,13 +21,15 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import read_arrays, read_json, write_text_atomic
 
+from .config_file import renewed
+
 CONFIG, ENVIRONMENT, DATA, ROW = "config.json", "environment.json", "data.json", "row.json"
 
 _KEYS = {
     CONFIG: ("data", "train", "evaluation", "hessian", "betas", "curvatures", "baselines", "seeds"),
     f"train in {CONFIG}": ("model", "width", "method", "norm", "epsilon", "epochs"),
     f"evaluation in {CONFIG}": ("pgd_steps", "pgd_restarts", "pgd_loss"),
-    f"hessian in {CONFIG}": ("probes", "hessian_examples"),
+    f"hessian in {CONFIG}": ("num_probes", "num_examples"),
     ENVIRONMENT: ("versions", "device", "platform", "commit", "command", "started"),
     DATA: ("name", "source", "num_train", "num_test", "content_hash", "index_order"),
 }
@@ -127,6 +129,7 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
             "`rctaf sweep` wrote."
         )
     config, environment, data = (_checked(folder, name) for name in (CONFIG, ENVIRONMENT, DATA))
+    config = renewed(config)
     for section in ("train", "evaluation", "hessian"):
         _require(folder / CONFIG, f"{section} in {CONFIG}", config[section])
     rows = tuple(read_row(path) for path in sorted(folder.glob(f"members/*/{ROW}")))

@@ -196,7 +196,20 @@ def run_sweep(
       InputError: if the folder belongs to another configuration, or has such members.
       Preempted: on SIGTERM, after a checkpoint or a finished member.
     """
-    engine(open_sweep(resolved, folder, command), resolved.members, progress)
+    sweep = open_sweep(resolved, folder, command)
+    if retrain:
+        set_damaged_aside(folder, resolved.members)
+    engine(sweep, resolved.members, progress)
+
+
+def set_damaged_aside(folder: Path, members: Sequence[Entry]) -> None:
+    """Rename rows that cannot be read, so that their members count as missing."""
+    for member in members:
+        try:
+            is_done(folder, member)
+        except InputError:
+            row = folder / "members" / member.id / "row.json"
+            row.replace(row.with_name("row.json.damaged"))
 
 
 def is_done(folder: Path, entry: Entry) -> bool:

@@ -14,14 +14,14 @@ from rctaf_jax.experiments.paper import estimate as module
 from rctaf_jax.experiments.paper.estimate import Cost, estimate, try_out
 from rctaf_jax.experiments.results.rows import Row
 from rctaf_jax.experiments.sweep.members import Entry, members
-from rctaf_jax.experiments.sweep.sweep import Sweep, open_sweep, resolve_settings
+from rctaf_jax.experiments.sweep.sweep import Sweep, open_sweep, resolve_study
 from rctaf_jax.files import write_json
 
 TINY = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
     train=TrainConfig(model="mlp-1x8", epsilon=0.1, attack_steps=1, epochs=2, batch_size=16),
-    evaluation=EvaluationConfig(pgd_steps=2, evaluation_batch=40),
-    hessian=HessianConfig(probes=4, hessian_batch=64),
+    evaluation=EvaluationConfig(pgd_steps=2, batch_size=40),
+    hessian=HessianConfig(num_probes=4, batch_size=64),
     betas=(),
     curvatures=(),
     baselines=(),
@@ -32,8 +32,7 @@ SIX_AND_RELU = members([*(f"rct-af:beta=1,curvature={c}" for c in range(1, 7)), 
 
 def opened(folder: Path, config: SweepConfig = TINY) -> Sweep:
     """On four devices, as all tests."""
-    resolved, dataset = resolve_settings(config)
-    return open_sweep(resolved, dataset, folder, "rctaf reproduce ...")
+    return open_sweep(resolve_study(config), folder, "rctaf reproduce ...")
 
 
 def finish(sweep: Sweep, entries: Sequence[Entry]) -> None:

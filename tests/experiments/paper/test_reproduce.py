@@ -24,13 +24,13 @@ from rctaf_jax.experiments.paper.overhead import StepSize
 from rctaf_jax.experiments.paper.registry import EXPERIMENTS, experiments_named, lacks
 from rctaf_jax.experiments.paper.reproduce import reproduce
 from rctaf_jax.experiments.paper.scales import SCALES, Scale, scale_named, study
-from rctaf_jax.experiments.sweep.sweep import resolve_settings
+from rctaf_jax.experiments.sweep.sweep import resolve_study
 
 BASE = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
     train=TrainConfig(model="mlp-1x8", epsilon=0.1, epochs=2, batch_size=16, learning_rate=0.1),
-    evaluation=EvaluationConfig(pgd_steps=2, evaluation_batch=40),
-    hessian=HessianConfig(probes=4, hessian_batch=64),
+    evaluation=EvaluationConfig(pgd_steps=2, batch_size=40),
+    hessian=HessianConfig(num_probes=4, batch_size=64),
 )
 TINY = Scale(
     "tiny",
@@ -366,7 +366,7 @@ def test_the_papers_figure_3_has_alphas_from_1_to_50():
 
 def test_scales_have_no_grids_and_those_of_digits_can_run():
     for config in SCALES["digits"].studies.values():
-        resolved, _ = resolve_settings(config)
+        resolved = resolve_study(config).config
         assert resolved.train.epochs == 10
         assert resolved.train.learning_rate == 0.1
     for scale in SCALES.values():

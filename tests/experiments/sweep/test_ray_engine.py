@@ -45,8 +45,8 @@ Cluster = pytest.importorskip("ray.cluster_utils").Cluster
 SMALL = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
     train=TrainConfig(model="mlp-1x8", epsilon=0.1, attack_steps=1, epochs=3, batch_size=16),
-    evaluation=EvaluationConfig(pgd_steps=2, evaluation_batch=40),
-    hessian=HessianConfig(probes=4, hessian_batch=64),
+    evaluation=EvaluationConfig(pgd_steps=2, batch_size=40),
+    hessian=HessianConfig(num_probes=4, batch_size=64),
     betas=(1,),
     curvatures=(1.0, 7.0),
     seeds=(0, 1),
@@ -63,9 +63,9 @@ def sweep(folder: Path, engine: Callable, entries: list[Entry] | None = None) ->
     def some(opened, all_entries, progress):
         engine(opened, all_entries if entries is None else entries, progress)
 
-    config, dataset = resolve_sweep(SMALL)
+    resolved = resolve_sweep(SMALL)
     with SweepProgress(Console(file=output, width=200)) as progress:
-        run_sweep(config, dataset, folder, "rctaf sweep --small", progress, some)
+        run_sweep(resolved, folder, "rctaf sweep --small", progress, some)
     return output.getvalue()
 
 

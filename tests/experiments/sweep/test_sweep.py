@@ -27,8 +27,8 @@ from rctaf_jax.experiments.sweep.sweep import open_sweep, resolve_sweep, run_mem
 SMALL = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
     train=TrainConfig(model="mlp-1x8", epsilon=0.1, attack_steps=1, epochs=3, batch_size=16),
-    evaluation=EvaluationConfig(pgd_steps=2, evaluation_batch=40),
-    hessian=HessianConfig(probes=4, hessian_batch=64),
+    evaluation=EvaluationConfig(pgd_steps=2, batch_size=40),
+    hessian=HessianConfig(num_probes=4, batch_size=64),
     betas=(1,),
     curvatures=(1.0, 7.0),
     seeds=(0, 1),
@@ -38,16 +38,15 @@ COMMAND = "rctaf sweep --small"
 
 def sweep(config: SweepConfig, folder: Path) -> str:
     output = io.StringIO()
-    config, dataset = resolve_sweep(config)
+    resolved = resolve_sweep(config)
     with SweepProgress(Console(file=output, width=100)) as progress:
-        run_sweep(config, dataset, folder, COMMAND, progress)
+        run_sweep(resolved, folder, COMMAND, progress)
     return output.getvalue()
 
 
 def sweep_some(entries: Sequence[Entry], folder: Path, num_devices: int = 4) -> None:
     """Train and measure some members of the small sweep."""
-    config, dataset = resolve_sweep(SMALL)
-    opened = open_sweep(config, dataset, folder, COMMAND)
+    opened = open_sweep(resolve_sweep(SMALL), folder, COMMAND)
     opened = opened._replace(devices=opened.devices[:num_devices])
     with SweepProgress(Console(file=io.StringIO())) as progress:
         run_members(opened, entries, progress)
@@ -273,7 +272,7 @@ def test_a_folder_that_is_there_and_empty_is_filled(tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    config, dataset = resolve_sweep(SMALL)
+    config, dataset, *_ = resolve_sweep(SMALL)
     for folder in (tmp_path / "link", Path()):
         claim_folder(folder, config, dataset, COMMAND)
         claim_folder(folder, config, dataset, COMMAND)
@@ -283,7 +282,7 @@ def test_a_folder_that_is_there_and_empty_is_filled(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_made_is_refused_and_leaves_nothing(tmp_path):
-    config, dataset = resolve_sweep(SMALL)
+    config, dataset, *_ = resolve_sweep(SMALL)
     (tmp_path / "file").write_text("important")
     with pytest.raises(InputError, match=r"file/x cannot be made \(Not a directory\): choose"):
         claim_folder(tmp_path / "file" / "x", config, dataset, COMMAND)
@@ -357,9 +356,9 @@ class count_compilations:  # noqa: N801
         ({"baselines": ("sine",)}, "sine"),
         ({"seeds": ()}, "the sweep is empty"),
         ({"seeds": (0, 0)}, "names .* twice"),
-        ({"hessian": HessianConfig(probes=1)}, "probes must be 2 or more"),
+        ({"hessian": HessianConfig(num_probes=1)}, "probes must be 2 or more"),
         (
-            {"hessian": HessianConfig(hessian_examples=0)},
+            {"hessian": HessianConfig(num_examples=0)},
             "hessian-examples must be a positive number",
         ),
         ({"evaluation": EvaluationConfig(pgd_steps=0)}, "pgd-steps must be a positive number"),

@@ -2,29 +2,8 @@ import dataclasses
 
 import pytest
 
-from rctaf_jax.config import PRESETS, preset_for
 from rctaf_jax.errors import InputError
-from rctaf_jax.values import check_positive, parse_number
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("8/255", 8 / 255), ("0.5", 0.5), ("1e-3", 1e-3), ("-2", -2.0)]
-)
-def test_numbers_and_fractions(text, value):
-    assert parse_number(text) == value
-
-
-@pytest.mark.parametrize("text", ["eight", "8/0", "1/2/3", "", "8/"])
-def test_what_is_no_number_is_refused(text):
-    with pytest.raises(InputError, match="is not a number"):
-        parse_number(text)
-
-
-@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
-def test_check_positive(value):
-    check_positive(batch_size=3, step_size=None)
-    with pytest.raises(InputError, match="batch-size must be a positive number"):
-        check_positive(batch_size=value)
+from rctaf_jax.experiments.sweep.presets import PRESETS, preset_for
 
 
 def test_the_preset_follows_the_data():

@@ -1,0 +1,70 @@
+"""From words to configurations: which flag sets which field, whatever the preset."""
+
+import dataclasses
+
+import pytest
+
+from rctaf_jax.config import DataConfig, DiagonalConfig, HessianConfig
+from rctaf_jax.experiments.command.parse import parse, value_of
+from rctaf_jax.experiments.command.schema import FLAGS, field_helps
+from rctaf_jax.experiments.sweep.presets import PRESETS
+
+
+def test_without_a_flag_a_sweep_is_the_preset():
+    """Plain configurations, of no class of the command line's own."""
+    assert parse(["sweep"]).config == PRESETS["digits"]
+    assert parse(["sweep", "--data", "cifar10"]).config == PRESETS["recipe"]
+    assert parse(["sweep", "--preset", "cifar10-small"]).config == PRESETS["cifar10-small"]
+
+
+def test_flags_that_are_not_called_as_their_fields():
+    words = "--data mine.npz --evaluation-batch 7 --probes 4 --hessian-examples 5 --hessian-batch 6"
+    config = parse(["sweep", *words.split(), "--batch-size", "3"]).config
+    assert config.data == DataConfig(name="mine.npz")
+    assert config.hessian == HessianConfig(num_probes=4, num_examples=5, batch_size=6)
+    assert (config.evaluation.batch_size, config.train.batch_size) == (7, 3)
+    attack = parse(
+        ["attack", "runs/x", "--attack-batch", "9", "--attack-seed", "2", "--epsilon", "4/255"]
+    ).attack
+    assert (attack.batch_size, attack.seed, attack.epsilon) == (9, 2, 4 / 255)
+    words = "hessian runs/x --num-probes 8 --num-examples 9 --batch-size 10 --seed 1 --until 1/20"
+    expected = DiagonalConfig(num_probes=8, num_examples=9, batch_size=10, seed=1, until=0.05)
+    assert parse(words.split()).hessian == expected
+
+
+def test_numbers_are_fractions_wherever_they_are(capsys):
+    config = parse(
+        ["sweep", "--epsilon", "8/255", "--curvatures", "1/2", "7", "--step-size", "1e-3"]
+    ).config
+    assert (config.train.epsilon, config.train.step_size) == (8 / 255, 1e-3)
+    assert config.curvatures == (0.5, 7.0)
+    with pytest.raises(SystemExit) as ended:
+        parse(["sweep", "--epsilon", "eight"])
+    assert ended.value.code == 2
+    assert "'eight' is not a number" in capsys.readouterr().err
+
+
+def test_another_method_has_its_own_inner_maximisation():
+    train = parse(["train", "--method", "dajat"]).train
+    assert (train.attack_steps, train.step_size) == (None, None)
+    assert parse(["train"]).train.attack_steps == 5
+
+
+@pytest.mark.parametrize("config", FLAGS)
+def test_every_flag_has_help_and_every_name_is_a_field(config):
+    fields = {field.name for field in dataclasses.fields(config)}
+    assert set(FLAGS[config]) <= fields == set(field_helps(config))
+
+
+def test_help_says_what_flags_are(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["sweep", "--help"])
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in ("--hessian-examples", "At most so many training images", "NUMBER", "--retrain"):
+        assert text in shown
+
+
+def test_the_value_of_a_flag():
+    assert value_of("--data", ["sweep", "--data"]) is None
+    assert value_of("--data-dir", ["sweep", "--data_dir=x"]) == "x"
