@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from rctaf_jax.array_file import read_arrays
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_arrays
 
 from .row import Row
 
@@ -33,7 +33,9 @@ def load_outcomes(folder: str | os.PathLike[str], member: str) -> Outcomes:
         length.
     """
     path = _path(folder, member)
-    arrays = read_arrays(path, remedy="copy it from where the sweep ran", names=COUNTS)
+    remedy = "copy it from where the sweep ran"
+    # Renamed it would look as if the member had not been measured.
+    arrays = read_arrays(path, remedy=remedy, names=COUNTS, keeps_aside=False)
     outcomes = {name: arrays[name] for name in COUNTS}
     for name, array in outcomes.items():
         if array.dtype != bool or array.ndim != 1:
