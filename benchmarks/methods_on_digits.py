@@ -25,7 +25,8 @@ from rich.table import Table
 from scipy.special import stdtrit
 
 from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepConfig
-from rctaf_jax.experiments.results.rows import Row, load_results
+from rctaf_jax.experiments.results.row import Row
+from rctaf_jax.experiments.results.rows import load_results
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.sweep.presets import DIGITS
 from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_sweep

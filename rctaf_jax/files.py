@@ -8,18 +8,14 @@ import io
 import json
 import os
 import shutil
-import struct
-import tokenize
 import uuid
-import zipfile
-import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from rctaf_jax.errors import InputError
+from rctaf_jax.array_file import read_arrays as read_arrays
 from rctaf_jax.typed_json import read_json as read_json
 
 
@@ -88,72 +84,6 @@ def write_arrays(
     save = np.savez_compressed if compressed else np.savez
     save(buffer, **arrays)  # type: ignore[arg-type]
     return write_bytes_atomic(path, buffer.getvalue())
-
-
-_DAMAGE = (
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What zipfile and NumPy raise for an archive that is not what was written."""
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-
-
-def read_arrays(
-    path: str | os.PathLike[str], *, remedy: str, names: Collection[str] = ()
-) -> dict[str, np.ndarray]:
-    """Reads an .npz; a damaged one is kept aside under another name.
-
-    Args:
-      path: of the file.
-      remedy: what the user is told to do about a missing or damaged one.
-      names: of arrays that it must hold, or it is called damaged.
-
-    Raises:
-      InputError: if it is missing or damaged.
-      OSError: if the system does not let it be read; it stays where it is.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            return _arrays_of(file, names)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {remedy}.") from None
-    except _DAMAGE as error:
-        aside = path.with_name(path.name + ".damaged")
-        path.rename(aside)
-        raise InputError(
-            f"{path} is damaged ({error}) and was kept aside as {aside.name}; {remedy}."
-        ) from None
-
-
-def _arrays_of(file: IO[bytes], names: Collection[str]) -> dict[str, np.ndarray]:
-    """All arrays of an .npz whose checksums are right, `names` among them.
-
-    Raises:
-      One of `_DAMAGE`: otherwise.
-    """
-    with zipfile.ZipFile(file) as archive:
-        # What zipfile would raise an OSError for, as if the system refused.
-        for info in archive.infolist():
-            if info.compress_type not in _METHODS or info.header_offset < 0:
-                raise ValueError(f"the entry of {info.filename} is wrong")
-        # Before NumPy believes what a header says of an array's size.
-        if (wrong := archive.testzip()) is not None:
-            raise ValueError(f"the checksum of {wrong} is wrong")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as loaded:
-        arrays = dict(loaded)
-    for name in (*names, *arrays):
-        if not isinstance(arrays.get(name), np.ndarray):
-            raise ValueError(f"it holds no array {name}")
-    return arrays
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any] | Sequence[Any]) -> Path:

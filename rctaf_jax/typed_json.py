@@ -243,7 +243,7 @@ def _options(info: Any) -> tuple[Any, ...]:
 def _child(info: Any, key: str | int) -> Any:
     if hasattr(info, "fields"):
         return next((field.type for field in info.fields if field.name == key), None)
-    if isinstance(info, inspect.TupleType):
+    if isinstance(info, inspect.TupleType) and isinstance(key, int):
         return info.item_types[key]
     return getattr(info, "value_type" if isinstance(key, str) else "item_type", None)
 

@@ -2,18 +2,14 @@
 
 import math
 import os
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import (
-    read_arrays,
     read_folder,
     read_json,
-    write_arrays,
     write_bytes_atomic,
     write_folder_atomic,
     write_json,
@@ -117,52 +113,3 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         read_json(tmp_path / "absent.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_json(tmp_path)
-
-
-def test_missing_arrays_are_named_and_damaged_ones_kept_aside(tmp_path: Path) -> None:
-    path = tmp_path / "outcomes.npz"
-    with pytest.raises(InputError, match=r"outcomes\.npz does not exist; copy it\.$"):
-        read_arrays(path, remedy="copy it")
-    path.write_bytes(b"half")
-    with pytest.raises(InputError, match=r"kept aside as outcomes\.npz\.damaged; copy it\.$"):
-        read_arrays(path, remedy="copy it")
-    assert os.listdir(tmp_path) == ["outcomes.npz.damaged"]
-
-
-def test_arrays_that_are_not_there_are_damage(tmp_path: Path) -> None:
-    path = write_arrays(tmp_path / "sums.npz", {"leaf0": np.arange(3)})
-    assert read_arrays(path, remedy="copy it", names=["leaf0"])["leaf0"].tolist() == [0, 1, 2]
-    with pytest.raises(InputError, match=r"holds no array num_done\) and was kept aside"):
-        read_arrays(path, remedy="copy it", names=["leaf0", "num_done"])
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("note", "no array")
-    with pytest.raises(InputError, match=r"holds no array note\) and was kept aside"):
-        read_arrays(path, remedy="copy it")
-
-
-def test_what_the_system_refuses_is_not_damage(tmp_path: Path) -> None:
-    (tmp_path / "sums.npz").mkdir()
-    with pytest.raises(IsADirectoryError):
-        read_arrays(tmp_path / "sums.npz", remedy="copy it")
-    assert os.listdir(tmp_path) == ["sums.npz"]
-
-
-@pytest.mark.parametrize("compressed", [True, False])
-def test_a_changed_byte_is_damage_or_changes_nothing(tmp_path: Path, compressed: bool) -> None:
-    arrays = {"leaf0": np.arange(40.0).reshape(8, 5), "num_done": np.array(7)}
-    path = write_arrays(tmp_path / "whole.npz", arrays, compressed=compressed)
-    whole = path.read_bytes()
-    num_damaged = 0
-    for place in range(len(whole)):
-        for mask in (0x01, 0x06, 0xFF):
-            changed = bytearray(whole)
-            changed[place] ^= mask
-            path.write_bytes(changed)
-            try:
-                found = read_arrays(path, remedy="copy it", names=arrays)
-            except InputError:
-                num_damaged += 1
-                continue
-            for name, values in arrays.items():
-                np.testing.assert_array_equal(found[name], values)
-    assert num_damaged > len(whole)

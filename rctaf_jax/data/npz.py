@@ -1,19 +1,15 @@
 """Datasets from `.npz` files: the digits that ship with the package, and a user's own arrays."""
 
-import zipfile
-import zlib
 from importlib import resources
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Shaped
 
+from rctaf_jax.array_file import Arrays, parse_arrays
 from rctaf_jax.errors import InputError
 
 from .dataset import STORED_ORDER, Dataset, Split, checked
-
-Array = Shaped[np.ndarray, "..."]
 
 _SPLIT_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _WHOLE_KEYS = ("images", "labels")
@@ -71,30 +67,21 @@ def read_npz(path: Path) -> Dataset:
     return checked(path.stem, train, test, names, f"the user's file {path.name}", index_order)
 
 
-def _read_arrays(file: IO[bytes], where: str) -> dict[str, Array]:
+def _read_arrays(file: IO[bytes], where: str) -> Arrays:
     try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("one array, not an archive of arrays")
-        stored = {key: archive[key] for key in archive.files}
-        if strange := [key for key, value in stored.items() if not isinstance(value, np.ndarray)]:
-            raise ValueError(f"{strange[0]} is no array")
-        return stored
-    except (OSError, EOFError, ValueError, KeyError, MemoryError, NotImplementedError) as error:
-        reason: Exception = error
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted
-        reason = error
-    raise InputError(
-        f"cannot read {where} ({reason}): expected an intact .npz file without pickled objects"
-    ) from reason
+        return parse_arrays(file)
+    except ValueError as error:
+        raise InputError(
+            f"cannot read {where} ({error}): expected an intact .npz file without pickled objects"
+        ) from None
 
 
-def _splits(stored: dict[str, Array]) -> tuple[Split, Split]:
+def _splits(stored: Arrays) -> tuple[Split, Split]:
     train_images, train_labels, test_images, test_labels = (stored[key] for key in _SPLIT_KEYS)
     return Split(train_images, train_labels), Split(test_images, test_labels)
 
 
-def _permuted_splits(path: Path, stored: dict[str, Array]) -> tuple[Split, Split]:
+def _permuted_splits(path: Path, stored: Arrays) -> tuple[Split, Split]:
     images, labels = (stored[key] for key in _WHOLE_KEYS)
     if images.ndim == 0 or images.shape[:1] != labels.shape[:1] or len(images) < 2:
         raise InputError(
@@ -108,9 +95,7 @@ def _permuted_splits(path: Path, stored: dict[str, Array]) -> tuple[Split, Split
     return Split(images[train], labels[train]), Split(images[test], labels[test])
 
 
-def _class_names(
-    path: Path, stored: dict[str, Array], train: Split, test: Split
-) -> tuple[str, ...]:
+def _class_names(path: Path, stored: Arrays, train: Split, test: Split) -> tuple[str, ...]:
     names = stored.get("class_names")
     if names is not None:
         if names.ndim != 1 or names.dtype.kind != "U" or names.size == 0:
@@ -127,9 +112,9 @@ def _class_names(
     return tuple(map(str, range(highest + 1)))
 
 
-def _is_integer(labels: Array) -> bool:
+def _is_integer(labels: np.ndarray) -> bool:
     return labels.size > 0 and labels.dtype.kind in "iu"
 
 
-def _scaled(counts: Array) -> Array:
+def _scaled(counts: np.ndarray) -> np.ndarray:
     return ((counts.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)

@@ -5,6 +5,6 @@ test image.
 """
 
 from .results.frames import load
-from .results.rows import load_outcomes
+from .results.outcomes import load_outcomes
 
 __all__ = ["load", "load_outcomes"]

@@ -8,7 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rctaf_jax.experiments.results.rows import Results, Row, load_outcomes, load_results
+from rctaf_jax.experiments.results.outcomes import outcomes_of
+from rctaf_jax.experiments.results.row import Row
+from rctaf_jax.experiments.results.rows import Results, load_results
 
 from .sampling import Sample, Values, draw, find_noise, fit_effects, image_covariance
 
@@ -191,7 +193,7 @@ def _norm(row: Row) -> float | None:
 
 
 def _outcomes(study: Study, row: Row, name: str) -> Bool[np.ndarray, " N"]:
-    return load_outcomes(study.folder, row.id)[name]
+    return outcomes_of(study.folder, row)[name]
 
 
 def _families(groups: Sequence[Group]) -> list[tuple[list[int], list[float]]]:

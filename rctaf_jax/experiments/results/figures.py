@@ -34,7 +34,8 @@ from rctaf_jax.experiments.show.wording import (
     number,
 )
 
-from .rows import Results, Row
+from .row import Row
+from .rows import Results
 from .summary import Estimate, Summary, summarise
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rctaf_jax.experiments.paper.folder import is_reproduction, study_folders
 
-from .rows import flat_row, load_results
+from .row import flat_row
+from .rows import load_results
 
 if TYPE_CHECKING:
     import pandas

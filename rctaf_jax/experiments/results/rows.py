@@ -7,21 +7,23 @@ A folder whose sweep has not finished is as good as any other; `Results.missing`
 """
 
 import csv
+import dataclasses
 import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Bool
+from msgspec import Meta
 
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_arrays, read_json, write_text_atomic
+from rctaf_jax.files import read_json, write_text_atomic
+from rctaf_jax.typed_json import read_typed
 
 from .config_file import renewed
+from .row import Positive, Row, flat_row, read_row
 
 CONFIG, ENVIRONMENT, DATA, ROW = "config.json", "environment.json", "data.json", "row.json"
 
@@ -30,71 +32,33 @@ _KEYS = {
     f"train in {CONFIG}": ("model", "width", "method", "norm", "epsilon", "epochs"),
     f"evaluation in {CONFIG}": ("pgd_steps", "pgd_restarts", "pgd_loss"),
     f"hessian in {CONFIG}": ("num_probes", "num_examples"),
-    ENVIRONMENT: ("versions", "device", "platform", "commit", "command", "started"),
-    DATA: ("name", "source", "num_train", "num_test", "content_hash", "index_order"),
 }
 
 
-class HessianNorm(NamedTuple):
-    """Hutchinson's estimate of the Hessian's diagonal, reduced to its root mean square.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Environment:
+    """environment.json; what has a default may be absent."""
 
-    Attributes:
-      mean_square: (1/p) sum_k H_kk^2 without the bias that squaring noise adds; may be negative.
-      mean_square_standard_error: of the above, over probes.
-      rms: the paper's (8), the square root of the above, or None where that is negative.
-      rms_standard_error: of the above.
-      num_probes, num_examples, num_parameters: what the estimate is over.
-    """
-
-    mean_square: float
-    mean_square_standard_error: float | None
-    rms: float | None
-    rms_standard_error: float | None
-    num_probes: int
-    num_examples: int
-    num_parameters: int
+    versions: dict[str, str]
+    device: str
+    command: str
+    started: str
+    commit: str | None = None
+    platform: str | None = None
 
 
-class Row(NamedTuple):
-    """One member of a sweep: one activation, one seed; the measurements are None if it diverged.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Data:
+    """data.json; what has a default may be absent."""
 
-    Attributes:
-      id: name of the member's folder.
-      activation: canonical text, such as "rct-af:beta=1,alpha=14".
-      family: the same without alpha.
-      beta, alpha: None for the baselines.
-      max_curvature: max |sigma''|, maybe infinite.
-      seed: of the initialisation, the order of the batches and the attacks.
-      status: "done" or "diverged".
-      message: why it diverged.
-      num_test, clean_correct, robust_correct: numbers of test images.
-      nonfinite: test images whose logits were not finite.
-      hessian: None if it was not measured.
-      steps: of the training.
-      seconds: by phase.
-    """
-
-    id: str
-    activation: str
-    family: str
-    beta: int | None
-    alpha: float | None
-    max_curvature: float
-    seed: int
-    status: str
-    message: str | None
-    num_test: int | None
-    clean_correct: int | None
-    robust_correct: int | None
-    nonfinite: int | None
-    hessian: HessianNorm | None
-    steps: int | None
-    seconds: Mapping[str, float | None]
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the member was trained and measured."""
-        return self.status == "done"
+    name: str
+    source: str
+    num_train: Positive
+    num_test: Positive
+    content_hash: str
+    index_order: str
+    image_shape: Annotated[list[Positive], Meta(min_length=3, max_length=3)] | None = None
+    class_names: Annotated[list[str], Meta(min_length=1)] | None = None
 
 
 class Results(NamedTuple):
@@ -119,8 +83,8 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     """Reads a results folder, finished or not.
 
     Raises:
-      InputError: `folder` is not a results folder, one of its files is damaged or lacks something,
-        or no member has a row yet.
+      InputError: `folder` is not a results folder, one of its files is damaged, lacks something or
+        contradicts another, or no member has a row yet.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -128,11 +92,13 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
             f"{folder} is not a results folder: it has no {CONFIG}; give a folder that "
             "`rctaf sweep` wrote."
         )
-    config, environment, data = (_checked(folder, name) for name in (CONFIG, ENVIRONMENT, DATA))
-    config = renewed(config)
+    config = renewed(_checked(folder, CONFIG))
+    environment = dataclasses.asdict(read_typed(folder / ENVIRONMENT, _Environment))
+    data = dataclasses.asdict(read_typed(folder / DATA, _Data))
     for section in ("train", "evaluation", "hessian"):
         _require(folder / CONFIG, f"{section} in {CONFIG}", config[section])
     rows = tuple(read_row(path) for path in sorted(folder.glob(f"members/*/{ROW}")))
+    _check_images(folder, rows, data["num_test"])
     expected = tuple(_expected(config))
     if not rows:
         raise InputError(
@@ -143,23 +109,6 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     ordered = tuple(sorted(rows, key=_position))
     num_expected = len(expected) or len(rows)  # a study of `rctaf reproduce` states no grid
     return Results(config, environment, data, ordered, num_expected, missing)
-
-
-def load_outcomes(folder: str | os.PathLike[str], member: str) -> dict[str, Bool[np.ndarray, " N"]]:
-    """Image by image, what one network did with the test images.
-
-    Args:
-      folder: a results folder of `rctaf sweep`, or a study of `rctaf reproduce`.
-      member: its `id`.
-
-    Returns:
-      `clean_correct`, `robust` and `nonfinite`, in the order of the test images.
-
-    Raises:
-      InputError: if they are not there or damaged.
-    """
-    path = Path(folder) / "members" / member / "outcomes.npz"
-    return read_arrays(path, remedy="copy it from where the sweep ran")
 
 
 def write_rows_csv(results: Results, path: str | os.PathLike[str]) -> Path:
@@ -221,43 +170,16 @@ def _require(path: Path, place: str, value: Any) -> None:
         raise InputError(f"{path} is incomplete: {place} must have {', '.join(lacking)}.")
 
 
-def read_row(path: Path) -> Row:
-    """One member's row.
-
-    Raises:
-      InputError: if it is not there, or no row.
-    """
-    value = read_json(path)
-    try:
-        fields = {name: value[name] for name in Row._fields}
-        if fields["hessian"] is not None:
-            norm = fields["hessian"]
-            fields["hessian"] = HessianNorm(*(norm[name] for name in HessianNorm._fields))
-        fields["max_curvature"] = float(fields["max_curvature"])  # "inf" is text in JSON
-        row = Row(**fields)
-    except KeyError as error:
-        raise InputError(f"{path} is not a member's row: it lacks {error}.") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a member's row: {error}.") from None
-    counts = (row.num_test, row.clean_correct, row.robust_correct)
-    if row.status not in ("done", "diverged") or (row.is_done and None in counts):
-        raise InputError(
-            f"{path} has status {row.status!r} with the counts {counts}; it must be 'done' with "
-            "all of num_test, clean_correct and robust_correct, or 'diverged'."
-        )
-    return row
+def _check_images(folder: Path, rows: Sequence[Row], num_test: int) -> None:
+    """Refuse a member that was measured on other images than the folder's."""
+    for row in rows:
+        if row.num_test not in (None, num_test):
+            raise InputError(
+                f"{folder / 'members' / row.id / ROW} has num_test = {row.num_test}: it must be "
+                f"{num_test}, as in {DATA}."
+            )
 
 
 def _position(row: Row) -> tuple[float, float, str, int]:
     beta = math.inf if row.beta is None else row.beta
     return (beta, row.alpha or 0.0, row.family, row.seed)
-
-
-def flat_row(row: Row) -> dict[str, Any]:
-    """A row without nested values: `hessian_rms`, `seconds_train` and so on."""
-    values = row._asdict()
-    hessian, seconds = values.pop("hessian"), values.pop("seconds")
-    for field in HessianNorm._fields:
-        values[f"hessian_{field}"] = getattr(hessian, field) if hessian else None
-    values |= {f"seconds_{phase}": spent for phase, spent in (seconds or {}).items()}
-    return values

@@ -21,7 +21,7 @@ from scipy.special import stdtrit
 
 from rctaf_jax.eval.accuracy import wilson_interval
 
-from .rows import Row
+from .row import Row
 
 STUDENT = "Student t, spread over seeds pooled over activations"
 WILSON = "Wilson, one test set"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.experiments.results.rows import read_row
+from rctaf_jax.experiments.results.row import read_row
 from rctaf_jax.files import read_json, write_json
 
 FOLDER = "unfinished"

@@ -12,7 +12,6 @@ import pytest
 from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepConfig, TrainConfig
 from rctaf_jax.experiments.paper import estimate as module
 from rctaf_jax.experiments.paper.estimate import Cost, estimate, try_out
-from rctaf_jax.experiments.results.rows import Row
 from rctaf_jax.experiments.sweep.members import Entry, members
 from rctaf_jax.experiments.sweep.sweep import Sweep, open_sweep, resolve_study
 from rctaf_jax.files import write_json
@@ -40,7 +39,10 @@ def finish(sweep: Sweep, entries: Sequence[Entry]) -> None:
     for entry in entries:
         member = sweep.folder / "members" / entry.id
         member.mkdir(parents=True)
-        row = dict.fromkeys(Row._fields) | {"status": "diverged", "max_curvature": 1.0}
+        of = entry.activation
+        curvature = of.max_curvature if of.alpha else "inf"
+        row = {"id": entry.id, "seed": entry.seed, "status": "diverged", "activation": of.text}
+        row |= {"family": of.name, "beta": of.beta, "alpha": of.alpha, "max_curvature": curvature}
         write_json(member / "row.json", row)
 
 

@@ -85,12 +85,12 @@ def test_baselines_stand_at_their_curvature_or_are_levels(
     make_folder: Factory, make_member: Factory
 ) -> None:
     gelu = make_member(None, 0.798, 0, activation="gelu", family="gelu", id="gelu-seed0")
-    gelu["max_curvature"] = 0.798
+    gelu["max_curvature"] = parse_activation("gelu").max_curvature
     rows = [make_member(1, 7, 0), make_member(None, math.inf, 0), gelu]
     by_alpha, by_curvature = robustness_figure(load_results(make_folder(rows))).axes
     assert [t for t in texts(by_alpha) if t in ("GELU", "ReLU")] == ["GELU", "ReLU"]
     places = [np.asarray(line.get_xdata()).tolist() for line in by_curvature.lines]
-    assert [0.798] in places
+    assert [gelu["max_curvature"]] in places
 
 
 def test_only_diverged_members_draw_without_numbers(

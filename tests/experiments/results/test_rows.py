@@ -62,13 +62,20 @@ def test_no_results_folder(tmp_path: Path, make_folder: Factory, make_member: Fa
         load_results(folder)
 
 
-@pytest.mark.parametrize("name", ["config.json", "environment.json", "data.json"])
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("config.json", "is incomplete: config.json must have data, train, evaluation"),
+        ("environment.json", r"lacks versions: it must be an object"),
+        ("data.json", "lacks name: it must be text"),
+    ],
+)
 def test_a_damaged_or_incomplete_file_is_named(
-    make_folder: Factory, make_member: Factory, name: str
+    make_folder: Factory, make_member: Factory, name: str, sentence: str
 ) -> None:
     folder = make_folder([make_member(1, 7, 0)])
     (folder / name).write_text("{}")
-    with pytest.raises(InputError, match=f"{name} is incomplete"):
+    with pytest.raises(InputError, match=f"{name} {sentence}"):
         load_results(folder)
     (folder / name).write_text('{"betas": [0')
     with pytest.raises(InputError, match=f"{name} is damaged"):
@@ -76,19 +83,53 @@ def test_a_damaged_or_incomplete_file_is_named(
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("name", "change", "sentence"),
     [
-        ({"status": "lost"}, "has status 'lost'"),
-        ({"robust_correct": None}, "has status 'done' with the counts"),
-        ({"max_curvature": "sharp"}, "is not a member's row"),
-        ({"hessian": {"rms": 1.0}}, "lacks 'mean_square'"),
+        ("data", {"num_train": 0}, "num_train = 0: it must be an integer >= 1"),
+        ("data", {"num_test": "360"}, 'num_test = "360": it must be an integer >= 1'),
+        ("data", {"content_hash": 5}, "content_hash = 5: it must be text"),
+        ("data", {"class_names": ["0", 1]}, r"class_names\[1\] = 1: it must be text"),
+        ("data", {"class_names": []}, r"class_names = \[\]: it must be a list of length >= 1"),
+        ("data", {"image_shape": [8, 8]}, r"image_shape = \[8, 8\]: it must be a list"),
+        ("data", {"source": None}, "source = null: it must be text"),
+        ("environment", {"versions": {"jax": 10}}, "versions.jax = 10: it must be text"),
+        ("environment", {"versions": []}, r"versions = \[\]: it must be an object"),
+        ("environment", {"device": None}, "device = null: it must be text"),
+        ("environment", {"commit": 12}, "commit = 12: it must be text or null"),
     ],
 )
-def test_a_row_that_cannot_be_is_refused(
-    make_folder: Factory, make_member: Factory, changes: dict[str, Any], sentence: str
+def test_what_a_file_says_is_checked(
+    make_folder: Factory,
+    make_member: Factory,
+    name: str,
+    change: dict[str, Any],
+    sentence: str,
 ) -> None:
-    folder = make_folder([make_member(1, 7, 0, **changes)])
-    with pytest.raises(InputError, match=sentence):
+    folder = make_folder([make_member(1, 7, 0)])
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=f"{name}.json has {sentence}"):
+        load_results(folder)
+
+
+def test_what_an_older_file_lacks_is_empty_and_what_a_newer_one_adds_is_ignored(
+    make_folder: Factory, make_member: Factory
+) -> None:
+    folder = make_folder([make_member(1, 7, 0)])
+    for name, lacks in (("data", "class_names"), ("environment", "commit")):
+        path = folder / f"{name}.json"
+        value = json.loads(path.read_text()) | {"newer": [1]}
+        path.write_text(json.dumps({key: v for key, v in value.items() if key != lacks}))
+    results = load_results(folder)
+    assert results.data["class_names"] is None
+    assert results.environment["commit"] is None
+
+
+def test_members_were_measured_on_the_images_of_the_folder(
+    make_folder: Factory, make_member: Factory
+) -> None:
+    folder = make_folder([make_member(1, 7, 0), make_member(1, 7, 1, num_test=361)])
+    with pytest.raises(InputError, match=r"seed1/row.json has num_test = 361: it must be 360"):
         load_results(folder)
 
 

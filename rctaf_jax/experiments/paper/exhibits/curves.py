@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rctaf_jax.experiments.paper.experiment import Exhibit, Grid, Record, Shown
 from rctaf_jax.experiments.results.figures import Panel, Series, draw
-from rctaf_jax.experiments.results.rows import flat_row
+from rctaf_jax.experiments.results.row import flat_row
 from rctaf_jax.experiments.results.summary import Summary, summarise
 from rctaf_jax.experiments.show.plotting import LOOKS
 from rctaf_jax.experiments.show.wording import (
