@@ -9,6 +9,18 @@ from rctaf_jax.errors import InputError
 Entry = TypeVar("Entry")
 
 
+def shortened(text: str, length: int = 80) -> str:
+    """A text, or its beginning and end in no more than so many characters.
+
+    >>> shortened("a" * 1000, 20), shortened("relu")
+    ('aaaaaaaaa...aaaaaaaa', 'relu')
+    """
+    if len(text) <= length:
+        return text
+    end = (length - 3) // 2
+    return f"{text[: length - 3 - end]}...{text[len(text) - end :]}"
+
+
 def lookup(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:
     """The entry of a table by name.
 
@@ -53,7 +65,7 @@ def check_positive(**values: float | None) -> None:
       InputError: naming the first such value.
     """
     for name, value in values.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
+        if value is not None and not 0 < value < math.inf:
             raise InputError(
                 f"{name.replace('_', '-')} must be a positive number; received {value}."
             )

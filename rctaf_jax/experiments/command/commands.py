@@ -46,6 +46,7 @@ from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
 from rctaf_jax.experiments.sweep.members import expand
 from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_sweep
+from rctaf_jax.locks import alone
 from rctaf_jax.training.recipe import num_steps
 
 from .paper_commands import Activations, Claims, Reproduce, ValidateAppendix
@@ -84,7 +85,7 @@ class Sweep:
             f"{train.norm} epsilon {train.epsilon:.4g}, {num_steps(train, dataset)} steps each, "
             f"on {describe_engine(self.engine)}.\nData: {dataset.source}\nResults go to {folder}.",
         )
-        with SweepProgress(console) as progress:
+        with alone(folder), SweepProgress(console) as progress:
             run_sweep(config, dataset, folder, command, progress, engine)
         show_report(folder, console)
 
@@ -151,7 +152,8 @@ class Train:
             f"{num_steps(config.train, dataset)} steps on {describe_devices()}.\n"
             f"Data: {dataset.source}\nResults go to {folder}.",
         )
-        train_run(config, dataset, folder, command, console)
+        with processes.alone(folder):
+            train_run(config, dataset, folder, command, console)
         return folder
 
 

@@ -24,6 +24,7 @@ from rctaf_jax.experiments.show.tables import claims_table, curvature_table
 from rctaf_jax.experiments.show.terminal import confirm, say
 from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
 from rctaf_jax.files import write_bytes_atomic, write_text_atomic
+from rctaf_jax.locks import alone
 
 Flat = tyro.conf.arg(name="")
 
@@ -59,16 +60,17 @@ class Reproduce:
         experiments = experiments_named(self.names)
         scale = scale_named(self.scale, self.data_dir)
         folder = self.output or Path("runs") / f"reproduce-{scale.name}"
-        page = reproduce(
-            experiments,
-            scale,
-            folder,
-            command,
-            console,
-            is_sure=lambda sentence: self.yes or confirm(sentence, console),
-            engine=engine,
-            elsewhere=None if self.engine.engine == "local" else describe_engine(self.engine),
-        )
+        with alone(folder):
+            page = reproduce(
+                experiments,
+                scale,
+                folder,
+                command,
+                console,
+                is_sure=lambda sentence: self.yes or confirm(sentence, console),
+                engine=engine,
+                elsewhere=None if self.engine.engine == "local" else describe_engine(self.engine),
+            )
         show_claims(study_folders(folder), console)
         say(console, f"Report: {page}")
 
@@ -91,6 +93,9 @@ class Claims:
         studies = []
         for folder in self.folders:
             studies += study_folders(folder) if is_reproduction(folder) else [folder]
+        if not studies:
+            named = ", ".join(map(str, self.folders))
+            raise InputError(f"no network to judge by in {named}: reproduce a figure that has one.")
         show_claims(studies, console)
 
 

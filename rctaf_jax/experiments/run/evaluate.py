@@ -6,6 +6,7 @@ from typing import Any
 from rctaf_jax.config import EvaluationConfig, as_json
 from rctaf_jax.eval.accuracy import wilson_interval
 from rctaf_jax.files import write_arrays, write_json
+from rctaf_jax.locks import alone
 
 from .environment import describe_environment
 from .folder import Run, open_run
@@ -49,8 +50,9 @@ def evaluate_run(folder: Path, config: EvaluationConfig, command: str) -> dict[s
         as_trained = evaluate(run.state.variables, run.dataset.test)
         result["as_trained"] = describe_outcomes(as_trained)
     result |= provenance(run, config, command)
-    write_arrays(folder / "outcomes.npz", outcomes._asdict())
-    write_json(folder / "evaluation.json", result)
+    with alone(folder):
+        write_arrays(folder / "outcomes.npz", outcomes._asdict())
+        write_json(folder / "evaluation.json", result)
     return result
 
 

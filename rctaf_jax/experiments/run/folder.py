@@ -17,7 +17,7 @@ from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.config import DataConfig, TrainConfig, as_json
 from rctaf_jax.data import Dataset, load, subset
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.files import is_free, read_json, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.state import TrainState
 from rctaf_jax.training.trainer import Trainer, make_trainer
@@ -63,7 +63,7 @@ def claim_folder(folder: Path, config: Any, dataset: Dataset, command: str) -> N
         check_same(folder / "config.json", without_data_dir(found), without_data_dir(stated))
         check_same(folder / "data.json", read_json(folder / "data.json"), dataset.provenance())
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not is_free(folder):
         raise InputError(f"{folder} is in the way and no results folder: choose another --output.")
     texts = {
         "environment.json": describe_environment(command),
