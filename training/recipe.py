@@ -33,6 +33,11 @@ def resolve(config: TrainConfig, dataset: Dataset) -> TrainConfig:
     Raises:
       InputError: naming the value that cannot be.
     """
+    check_positive(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        attack_steps=config.attack_steps or None,
+    )
     recipe = recipe_of(config, dataset.num_classes)
     threat_model(config.norm, config.epsilon)
     # Mirrored digits are not digits; everything else is a photograph until said otherwise.

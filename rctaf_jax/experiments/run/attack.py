@@ -14,7 +14,7 @@ from rctaf_jax.eval.autoattack.versions import version_of
 from rctaf_jax.experiments.show.progress import make_bars, show_attacks
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.locks import alone
-from rctaf_jax.values import check_positive
+from rctaf_jax.values import check_positive, check_seed
 
 from .evaluate import provenance
 from .folder import Run, open_run
@@ -45,6 +45,7 @@ def attack_run(
     check_positive(
         epsilon=config.epsilon, num_examples=config.num_examples, attack_batch=config.attack_batch
     )
+    check_seed(config.attack_seed)
     if version_of(config.version).is_random:
         raise InputError(
             f"version {config.version} is for networks that draw random numbers, which those of "

@@ -36,7 +36,7 @@ from rctaf_jax.hessian import (
 )
 from rctaf_jax.hessian.estimates import paths_of
 from rctaf_jax.locks import alone
-from rctaf_jax.values import check_positive
+from rctaf_jax.values import check_positive, check_seed
 
 from .environment import free_memory
 from .evaluate import provenance
@@ -104,7 +104,9 @@ def _check(config: DiagonalConfig) -> None:
         num_examples=config.num_examples,
         until=config.until,
         block_size=config.block_size,
+        num_probes=config.num_probes if config.num_probes > 0 else None,
     )
+    check_seed(config.seed)
     if config.num_probes < 2:
         raise InputError(
             f"num-probes must be 2 or more, since one probe has no standard error; "

@@ -63,7 +63,11 @@ def check_hessian(config: HessianConfig) -> None:
     Raises:
       InputError: naming the value that cannot be.
     """
-    check_positive(hessian_batch=config.hessian_batch, hessian_examples=config.hessian_examples)
+    check_positive(
+        hessian_batch=config.hessian_batch,
+        hessian_examples=config.hessian_examples,
+        probes=config.probes if config.probes > 0 else None,
+    )
     if config.probes < 2 and config.probes != 0:
         raise InputError(
             "probes must be 2 or more, since one probe has no standard error, or 0 for no Hessian "

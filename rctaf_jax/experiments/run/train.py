@@ -24,6 +24,7 @@ from rctaf_jax.training.trainer import device_data, make_trainer
 from rctaf_jax.values import check_seed
 
 from .folder import RunConfig, claim_folder
+from .size import check_fits
 
 
 class LogLine(NamedTuple):
@@ -138,4 +139,6 @@ def resolve_run(config: RunConfig, dataset: Dataset) -> RunConfig:
     """
     check_seed(config.seed)
     text = parse_activation(config.activation).text
-    return RunConfig(config.data, resolve(config.train, dataset), text, config.seed)
+    train = resolve(config.train, dataset)
+    check_fits(train, dataset)
+    return RunConfig(config.data, train, text, config.seed)

@@ -34,6 +34,7 @@ from rctaf_jax.experiments.run.measure import (
     make_estimate_hessian,
     make_evaluate,
 )
+from rctaf_jax.experiments.run.size import check_fits
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
@@ -109,7 +110,9 @@ def resolve_settings(config: SweepConfig) -> tuple[SweepConfig, Dataset]:
     check_evaluation(config.evaluation)
     check_hessian(config.hessian)
     dataset = load_data(config.data)
-    return dataclasses.replace(config, train=resolve(config.train, dataset)), dataset
+    train = resolve(config.train, dataset)
+    check_fits(train, dataset)
+    return dataclasses.replace(config, train=train), dataset
 
 
 def open_sweep(config: SweepConfig, dataset: Dataset, folder: Path, command: str) -> Sweep:
