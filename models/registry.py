@@ -143,6 +143,9 @@ def activation_variables(activation: Activation, dtype: Any = jnp.float32) -> di
     return {} if activation.alpha is None else {"alpha": jnp.asarray(activation.alpha, dtype)}
 
 
+MOST_LAYERS = 1000
+"""Each is compiled anew."""
+MOST_CHANNELS = 2**24
 Builder = Callable[..., nn.Module]
 
 
@@ -161,11 +164,19 @@ def _network(name: str, num_classes: int, settings: Settings, width: float) -> n
     for _, pattern, build in _TABLE:
         if match := re.fullmatch(pattern, name):
             scale = functools.partial(_scaled, name, width)
-            return build(settings, num_classes, scale, *map(int, match.groups()))
+            sizes = tuple(map(int, match.groups()))
+            if sizes and sizes[0] > MOST_LAYERS:
+                raise InputError(f"{name} has more than {MOST_LAYERS:,} layers: give fewer.")
+            return build(settings, num_classes, scale, *sizes)
     raise InputError(f"unknown model {name!r}; known are {', '.join(model_names())}.")
 
 
 def _scaled(name: str, width: float, *channels: int) -> tuple[int, ...]:
+    if max(channels) > MOST_CHANNELS / width:
+        raise InputError(
+            f"{name} of width {width:g} has a layer of more than {MOST_CHANNELS:,} channels: give "
+            "a smaller one."
+        )
     result = tuple(round(c * width) for c in channels)
     if min(result) < 1:
         raise InputError(

@@ -1,14 +1,24 @@
 """The command `rctaf`: arguments, errors and exit codes; the work is in `experiments`."""
 
+import contextlib
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-from rctaf_jax.errors import InputError, Preempted
+from rctaf_jax import streams
+from rctaf_jax.errors import InputError, Preempted, describe_failure
+from rctaf_jax.files import expand_home
+from rctaf_jax.values import shortened
+
+LONGEST_WORD = 4096
+"""Characters of an argument: the longest path that Linux takes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,56 +27,102 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done or told to stop, 2 bad input or files that cannot be written, 130 interrupted, 141
     nobody reads the output any more.
     """
+    is_read = streams.prepare()
     try:
         try:
+            if not is_read:
+                raise InputError("nobody reads the output, which is closed: give it > /dev/null.")
             return run(list(sys.argv[1:] if arguments is None else arguments))
+        except InputError as error:
+            return complain(str(error), 2)
+        except Preempted as told:
+            return complain(str(told), 0)
+        except KeyboardInterrupt:
+            return complain("interrupted; give the same command again to go on.", 130)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes again as it ends, and would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.drop_output()
         return 141
     except OSError as error:
-        print(f"rctaf: {describe_failure(error)}", file=sys.stderr)
-        return 2
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is the output that cannot be written
+            streams.drop_output()
+        return complain(describe_failure(error), 2)
 
 
 def run(words: list[str]) -> int:
-    """Run one command, however it ends; the exit code."""
+    """Run one command.
+
+    Raises:
+      InputError, OSError, Preempted, KeyboardInterrupt: as it ends, where it is not done.
+    """
+    check_words(words)
+    words = [with_home(word) for word in words]
     # XLA logs harmless lines on stderr unless told otherwise before it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
     from rctaf_jax.experiments.command.parse import parse
 
-    try:
-        parse(words).run(make_console(), shlex.join(["rctaf", *words]))
-    except InputError as error:
-        print(f"rctaf: {error}", file=sys.stderr)
-        return 2
-    except Preempted as told:
-        print(f"rctaf: {told}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("rctaf: interrupted; give the same command again to go on.", file=sys.stderr)
-        return 130
+    parse(words).run(make_console(), shlex.join(["rctaf", *words]))
     return 0
 
 
-def describe_failure(error: OSError) -> str:
-    """What the system refused, and what can be done.
+def check_words(words: Sequence[str]) -> None:
+    """Refuse words that no flag can want, before anything makes a path of them.
 
-    >>> describe_failure(PermissionError(13, "Permission denied", "/root/runs")).partition(";")[0]
-    '/root/runs: Permission denied'
+    Raises:
+      InputError: naming the first.
     """
-    reason = error.strerror or " ".join(str(error).split())
-    where = "" if error.filename is None else f"{error.filename}: "
-    return (
-        f"{where}{reason}; choose a place that can be written, such as another --output; what was "
-        "done before is kept."
-    )
+    for number, word in enumerate(words, start=1):
+        if not word:
+            raise InputError(f"argument {number} is empty: leave it out, or give a value.")
+        if len(word) > LONGEST_WORD:
+            raise InputError(
+                f"argument {number}, {shortened(word)}, has {len(word):,} characters: none may "
+                f"have more than {LONGEST_WORD:,}."
+            )
+        if "\0" in word:
+            raise InputError(f"argument {number}, {shortened(word)!r}, holds a NUL character.")
+
+
+def with_home(word: str) -> str:
+    """A word whose value begins with ~ with the home folder there, as a shell would have it.
+
+    >>> with_home("--data=~nobody-of-that-name/x")
+    Traceback (most recent call last):
+        ...
+    rctaf_jax.errors.InputError: ~nobody-of-that-name/x: there is no such user.
+    """
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{flag}{equals}{expand_home(value)}" if value.startswith("~") else word
+
+
+def complain(sentence: str, code: int) -> int:
+    """Say on stderr how a command ended; returns the exit code."""
+    with contextlib.suppress(OSError):  # where nobody listens, the exit code says it
+        print(f"rctaf: {readable(sentence)}", file=sys.stderr, flush=True)
+    return code
+
+
+def readable(sentence: str) -> str:
+    """A sentence of which every word, and the whole, can be read at a glance.
+
+    >>> len(readable("x" * 100_000 + " is not a number.")) < 120
+    True
+    """
+    # A path is cut only where it is longer than any that a person would copy.
+    words = re.sub(r"\S{256,}", lambda word: shortened(word.group()), " ".join(sentence.split()))
+    return shortened(words, 1500)
 
 
 class Terminal(Console):
-    """A console that lets its caller know when nobody reads any more."""
+    """A console that lets its caller know when nobody reads any more, and knows its letters."""
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Text for the terminal, without letters that it lacks, before columns are measured."""
+        return super().render_str(streams.fitting(text, self.encoding), **settings)
 
     def on_broken_pipe(self) -> None:
         """Called while a BrokenPipeError is handled."""

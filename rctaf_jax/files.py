@@ -4,6 +4,7 @@ A sweep runs for hours and may be stopped at any moment, so each file is written
 destination, flushed to the disk, and then renamed onto it in one step.
 """
 
+import errno
 import io
 import json
 import os
@@ -19,9 +20,27 @@ from rctaf_jax.array_file import read_arrays as read_arrays
 from rctaf_jax.typed_json import read_json as read_json
 
 
+def expand_home(text: str | os.PathLike[str]) -> Path:
+    """A path that a user gave, ~ and ~user replaced by the home folder.
+
+    Raises:
+      InputError: if there is no such user, or no file can be named so.
+    """
+    if "\0" in os.fspath(text):
+        raise InputError(f"{os.fspath(text)!r} names no file: it holds a NUL character.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(f"{os.fspath(text)}: there is no such user.") from None
+
+
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> Path:
-    """Writes `text` as UTF-8 to `path`, all of it or none of it; returns the path."""
-    return write_bytes_atomic(path, text.encode("utf-8"))
+    """Writes `text` as UTF-8 to `path`, all of it or none of it; returns the path.
+
+    Bytes of a name that are no text, which Python keeps as lone surrogates, become \\udcXX, as
+    JSON has them.
+    """
+    return write_bytes_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> Path:
@@ -38,10 +57,38 @@ def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Adds a line to a text file, all of it or none of it.
+
+    Raises:
+      OSError: that names `path`, which is then as it was.
+    """
+    with open(path, "ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        content = (line + "\n").encode("utf-8")
+        try:
+            if file.write(content) < len(content):  # the disk took a part
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            file.truncate(size)
+            raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def is_free(path: Path) -> bool:
+    """Whether what is at `path` is a folder with nothing in it.
+
+    Hidden files do not count: a lock, and what a writer that was killed left of its file.
+    """
+    return path.is_dir() and all(inner.name.startswith(".") for inner in path.iterdir())
 
 
 def read_folder(folder: str | os.PathLike[str]) -> dict[str, bytes]:

@@ -10,20 +10,23 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax._src import distributed  # The one way to the coordinator's key-value store.
 
-from rctaf_jax import parallel
-from rctaf_jax.errors import InputError, Preempted
+from rctaf_jax import locks, parallel
+from rctaf_jax.errors import InputError, Preempted, describe_failure
 
 BEAT_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0
 """Silence after which a process counts as lost; a call of JAX's own gives up after 100 s."""
 LOST = 1
 """Exit code of a process that lost another one."""
+REFUSED = 2
+"""Exit code of a process that may not write or read a file."""
 
 
 @contextlib.contextmanager
@@ -67,6 +70,10 @@ def joined(
         raise  # All processes take the same decision, and leave together.
     except jax.errors.JaxRuntimeError as error:
         _give_up(f"another process, or a device ({str(error).splitlines()[0]}),", ended)
+    except OSError as error:
+        # The system refuses files to one process; waiting for the others would never end.
+        print(f"rctaf: {describe_failure(error)}", file=sys.stderr, flush=True)
+        os._exit(REFUSED)
     except BaseException:
         # Leaving in good order would wait for the others, who wait for this process.
         traceback.print_exc()
@@ -103,11 +110,23 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def on_first(action: Callable[[], None]) -> None:
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the one run that works in `folder`: the first process holds the lock for all.
+
+    Raises:
+      InputError: in every process, if another run is working in it.
+    """
+    with contextlib.ExitStack() as held:
+        on_first(lambda: held.enter_context(locks.alone(folder)))
+        yield
+
+
+def on_first(action: Callable[[], object]) -> None:
     """Do something in the first process only; all wait for it.
 
     Raises:
-      InputError: in every process, if the action raised one.
+      InputError: in every process, if the action raised one, or the system refused a file.
     """
     refusal: InputError | None = None
     if is_first():
@@ -115,6 +134,8 @@ def on_first(action: Callable[[], None]) -> None:
             action()
         except InputError as error:
             refusal = error
+        except OSError as error:
+            refusal = InputError(describe_failure(error))
     is_refused = parallel.gather_processes(np.asarray(refusal is not None))[0]
     if refusal is not None:
         raise refusal

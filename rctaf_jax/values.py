@@ -7,6 +7,20 @@ from typing import TypeVar
 from rctaf_jax.errors import InputError
 
 Entry = TypeVar("Entry")
+LARGEST_COUNT = 2**31 - 1
+"""JAX counts in 32 bits."""
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """A text, or its beginning and end in no more than so many characters.
+
+    >>> shortened("a" * 1000, 20), shortened("relu")
+    ('aaaaaaaaa...aaaaaaaa', 'relu')
+    """
+    if len(text) <= length:
+        return text
+    end = (length - 3) // 2
+    return f"{text[: length - 3 - end]}...{text[len(text) - end :]}"
 
 
 def lookup(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:
@@ -47,16 +61,19 @@ def parse_number(text: str) -> float:
 
 
 def check_positive(**values: float | None) -> None:
-    """Refuse what is given and is not a positive finite number.
+    """Refuse what is given and is not a positive finite number, or a count beyond 32 bits.
 
     Raises:
       InputError: naming the first such value.
     """
     for name, value in values.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(
-                f"{name.replace('_', '-')} must be a positive number; received {value}."
-            )
+        if value is None:
+            continue
+        named = name.replace("_", "-")
+        if not 0 < value < math.inf:
+            raise InputError(f"{named} must be a positive number; received {value}.")
+        if isinstance(value, int) and value > LARGEST_COUNT:
+            raise InputError(f"{named} must be at most {LARGEST_COUNT:,}; received {value}.")
 
 
 def check_seed(seed: int) -> None:

@@ -1,8 +1,12 @@
 """Checkpoints by Orbax: written aside and renamed, while training goes on."""
 
 import contextlib
+import errno
 import gc
 import logging
+import os
+import re
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,13 +24,15 @@ from rctaf_jax.errors import InputError
 class Checkpoints:
     """The checkpoints of one run, the newest two of them.
 
-    A context manager: leaving it waits for the save under way.
+    A context manager: leaving it waits for the save under way. Where the system lets no checkpoint
+    be written, saving or leaving raises an OSError; those that were whole before stay so.
     """
 
     def __init__(self, directory: Path) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         self._directory = directory.absolute()
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._has_saved = False
 
     def __enter__(self) -> Self:
         return self
@@ -37,7 +43,12 @@ class Checkpoints:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._manager.close()
+        try:
+            with self._writing():
+                self._manager.close()
+        except OSError:
+            if error is None:  # else it is what ended the run, or follows from it
+                raise
 
     @property
     def latest(self) -> int | None:
@@ -45,8 +56,16 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, tree: PyTree) -> None:
-        """Copy `tree` to the host, write it in the background."""
-        self._manager.save(step, args=ocp.args.StandardSave(tree))
+        """Copy `tree` to the host, write it in the background.
+
+        Raises:
+          OSError: if the system does not let this save, or the one before, be written.
+        """
+        if not self._has_saved:
+            self._remove_remains()
+            self._has_saved = True
+        with self._writing():
+            self._manager.save(step, args=ocp.args.StandardSave(tree))
 
     def restore(self, like: PyTree) -> PyTree:
         """The newest checkpoint, in the structure, shapes and dtypes of `like`.
@@ -70,13 +89,56 @@ class Checkpoints:
             "to the one before."
         )
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Make one OSError of whatever a save is refused with; remove what it wrote till then.
+
+        Raises:
+          OSError: that names the folder and the reason.
+        """
+        try:
+            yield
+            return
+        # Orbax and TensorStore raise many kinds; what the system said is in their text.
+        except Exception as error:
+            code = _system_error(error)
+            if code is None:
+                raise
+        with _silent_failure():
+            self._remove_remains()
+        raise OSError(code, os.strerror(code), str(self._directory))
+
+    def _remove_remains(self) -> None:
+        """Remove what saves that failed or were killed left; none is under way."""
+        if jax.process_index() == 0:
+            for remains in self._directory.glob(f"*{_UNFINISHED}*"):
+                shutil.rmtree(remains, ignore_errors=True)
+
+
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EIO)
+
+
+def _system_error(error: BaseException) -> int | None:
+    """The errno behind an error of Orbax or TensorStore; None if there is none.
+
+    >>> _system_error(ValueError("Failed to write: No space left on device [os_error_code='28']"))
+    28
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return int(code.group(1))
+    named = (code for code in _REFUSALS if os.strerror(code) in str(error))
+    return next(named, None)
+
 
 @contextlib.contextmanager
 def _silent_failure() -> Iterator[None]:
-    """Keep quiet what Orbax leaves behind when a restore fails.
+    """Keep quiet what Orbax leaves behind when it fails.
 
-    Its other reads fail on their own, in coroutines that nobody awaits; the garbage collector
-    would print each of them after our one sentence.
+    Its other reads or writes fail on their own, in coroutines that nobody awaits; the garbage
+    collector would print each of them after our one sentence.
     """
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.disable()

@@ -75,6 +75,11 @@ def resolve(config: TrainConfig, dataset: Dataset) -> ResolvedTraining:
     Raises:
       InputError: naming the value that cannot be.
     """
+    check_positive(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        attack_steps=config.attack_steps or None,
+    )
     recipe = recipe_of(config, dataset.num_classes)
     check(config, dataset)
     epochs = given(config.epochs, recipe.epochs)

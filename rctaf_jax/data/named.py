@@ -12,6 +12,7 @@ import numpy as np
 
 from rctaf_jax.config import DataConfig
 from rctaf_jax.errors import InputError
+from rctaf_jax.files import expand_home
 
 from . import npz as npz_source
 from . import tfds as tfds_source
@@ -49,7 +50,7 @@ def load(name: str | Path, data_dir: str | Path | None = None) -> Dataset:
         ((1437, 8, 8, 1), (360, 8, 8, 1))
     """
     text = os.fspath(name)
-    path = Path(text).expanduser()
+    path = expand_home(text)
     if text == "digits":
         return npz_source.read_digits()
     if text in tfds_source.NAMES:

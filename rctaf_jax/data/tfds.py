@@ -21,6 +21,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.files import expand_home
 
 from .dataset import Dataset, Split, checked
 
@@ -53,7 +54,7 @@ def read_named(name: str, data_dir: Path | None) -> Dataset:
         InputError: if there is no copy and none can be made, or if a copy cannot be read.
     """
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    roots = [root.expanduser() for root in (data_dir, Path(default)) if root is not None]
+    roots = [expand_home(root) for root in (data_dir, Path(default)) if root is not None]
     for root in roots:
         folder = _version_folder(root / name) or _version_folder(root)
         if folder is not None:

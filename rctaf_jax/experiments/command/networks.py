@@ -70,6 +70,7 @@ class TrainCommand:
 
     def train_here(self, console: Console, command: str) -> "Run":
         """Train, on all devices of all processes; the trained run."""
+        from rctaf_jax import processes
         from rctaf_jax.experiments.run.environment import describe_devices
         from rctaf_jax.experiments.run.folder import resolve_run
         from rctaf_jax.experiments.run.train import train_run
@@ -87,7 +88,8 @@ class TrainCommand:
             f"{resolved.training.num_steps} steps on {describe_devices()}.\n"
             f"Data: {resolved.dataset.source}\nResults go to {folder}.",
         )
-        return train_run(resolved, folder, command, console)
+        with processes.alone(folder):
+            return train_run(resolved, folder, command, console)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rctaf_jax.config import EngineConfig, SweepConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import confirm, say
+from rctaf_jax.locks import alone
 
 RETRAIN = "Train members again whose files cannot be read; without it they end the command."
 
@@ -51,7 +52,7 @@ class SweepCommand:
             f"on {describe_engine(self.engine)}.\nData: {dataset.source}\n"
             f"Results go to {folder}.",
         )
-        with SweepProgress(console) as progress:
+        with alone(folder), SweepProgress(console) as progress:
             run_sweep(resolved, folder, command, progress, engine, retrain=self.retrain)
         show_report(folder, console)
 
@@ -105,17 +106,18 @@ class ReproduceCommand:
         experiments = experiments_named(self.names)
         scale = scale_named(self.scale, self.data_dir)
         folder = self.output or Path("runs") / f"reproduce-{scale.name}"
-        page = reproduce(
-            experiments,
-            scale,
-            folder,
-            command,
-            console,
-            is_sure=lambda sentence: self.yes or confirm(sentence, console),
-            engine=engine,
-            elsewhere=None if self.engine.engine == "local" else describe_engine(self.engine),
-            retrain=self.retrain,
-        )
+        with alone(folder):
+            page = reproduce(
+                experiments,
+                scale,
+                folder,
+                command,
+                console,
+                is_sure=lambda sentence: self.yes or confirm(sentence, console),
+                engine=engine,
+                elsewhere=None if self.engine.engine == "local" else describe_engine(self.engine),
+                retrain=self.retrain,
+            )
         show_claims(study_folders(folder), console)
         say(console, f"Report: {page}")
 
@@ -140,6 +142,9 @@ class ClaimsCommand:
         studies = []
         for folder in self.folders:
             studies += study_folders(folder) if is_reproduction(folder) else [folder]
+        if not studies:
+            named = ", ".join(map(str, self.folders))
+            raise InputError(f"no network to judge by in {named}: reproduce a figure that has one.")
         show_claims(studies, console)
 
 

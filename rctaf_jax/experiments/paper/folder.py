@@ -13,7 +13,7 @@ from typing import Any
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.rows import Results, load_results
 from rctaf_jax.experiments.sweep.members import Entry
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.files import is_free, read_json, write_json
 
 from .experiment import Experiment, Part, Shown
 from .registry import EXPERIMENTS
@@ -42,7 +42,7 @@ def claim_reproduction(folder: Path, scale: Scale, experiments: Sequence[Experim
                 f"{folder} is of scale {stated.get('scale')}, this command of {scale.name}: choose "
                 "another --output."
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not is_free(folder):
         raise InputError(f"{folder} is in the way and no reproduction: choose another --output.")
     folder.mkdir(parents=True, exist_ok=True)
     asked = {*stated["experiments"], *(experiment.name for experiment in experiments)}

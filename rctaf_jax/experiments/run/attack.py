@@ -12,6 +12,7 @@ from rctaf_jax.eval.autoattack import AutoAttackResult, make_autoattack
 from rctaf_jax.eval.autoattack.versions import version_of
 from rctaf_jax.experiments.show.progress import make_bars, show_attacks
 from rctaf_jax.files import write_arrays, write_json
+from rctaf_jax.locks import alone
 from rctaf_jax.values import check_positive, check_seed
 
 from .evaluate import describe_accuracy
@@ -68,7 +69,7 @@ def attack_run(
         batch_size=config.batch_size,
     )
     key = jax.random.key(config.seed)
-    with make_bars(console) as bars:
+    with alone(folder), make_bars(console) as bars:
         progress = show_attacks(bars)
         result = attack(
             run.state.final_variables,
@@ -79,10 +80,10 @@ def attack_run(
             directory=folder,
             progress=progress,
         )
-    described = _describe(run, result, norm, epsilon) | provenance(run, config, command)
-    flags = {"robust": result.robust, "correct": result.correct, "nonfinite": result.nonfinite}
-    write_arrays(folder / IMAGES, {**flags, "adversarial": result.adversarial})
-    write_json(folder / "autoattack.json", described)
+        described = _describe(run, result, norm, epsilon) | provenance(run, config, command)
+        flags = {"robust": result.robust, "correct": result.correct, "nonfinite": result.nonfinite}
+        write_arrays(folder / IMAGES, {**flags, "adversarial": result.adversarial})
+        write_json(folder / "autoattack.json", described)
     return described
 
 

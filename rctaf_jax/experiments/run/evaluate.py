@@ -11,6 +11,7 @@ from typing import Any
 from rctaf_jax.config import EvaluationConfig
 from rctaf_jax.eval.accuracy import wilson_interval
 from rctaf_jax.files import write_arrays, write_json
+from rctaf_jax.locks import alone
 
 from .folder import Run, provenance
 from .measure import Outcomes, check_evaluation, describe_attack, make_evaluate
@@ -43,9 +44,10 @@ def evaluate_run(run: Run, config: EvaluationConfig, command: str) -> tuple[dict
         result["as_trained"] = describe_outcomes(as_trained)
     result |= provenance(run, config, command)
     folder = run.folder / FOLDER / slug(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_arrays(folder / "outcomes.npz", outcomes._asdict())
-    return result, write_json(folder / "evaluation.json", result)
+    with alone(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_arrays(folder / "outcomes.npz", outcomes._asdict())
+        return result, write_json(folder / "evaluation.json", result)
 
 
 def slug(config: EvaluationConfig) -> str:

@@ -17,7 +17,7 @@ from rctaf_jax.config import RunConfig, SweepConfig
 from rctaf_jax.data import Dataset, load_data
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import CONFIG, as_json, check_same, read_config
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.files import is_free, read_json, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.recipe import ResolvedTraining, resolve
 from rctaf_jax.training.state import TrainState
@@ -25,6 +25,7 @@ from rctaf_jax.training.trainer import make_trainer
 from rctaf_jax.values import check_seed
 
 from .environment import describe_environment
+from .size import check_fits
 
 DATA, ENVIRONMENT = "data.json", "environment.json"
 
@@ -66,6 +67,7 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
     activation = parse_activation(config.activation)
     dataset = load_data(config.data)
     training = resolve(config.train, dataset)
+    check_fits(training, dataset)
     filled = dataclasses.replace(config, train=training.config, activation=activation.text)
     return ResolvedRun(filled, dataset, activation, training)
 
@@ -83,7 +85,7 @@ def claim_folder(
         check_same(folder / CONFIG, without_data_dir(found), without_data_dir(as_json(config)))
         check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not is_free(folder):
         raise InputError(f"{folder} is in the way and no results folder: choose another --output.")
     texts = {
         ENVIRONMENT: describe_environment(command),

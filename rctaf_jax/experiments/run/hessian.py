@@ -36,6 +36,7 @@ from rctaf_jax.hessian import (
     relative_error,
 )
 from rctaf_jax.hessian.estimates import paths_of
+from rctaf_jax.locks import alone
 from rctaf_jax.values import check_positive, check_seed
 
 from .environment import free_memory
@@ -78,21 +79,22 @@ def hessian_run(
     way = make_way(method, config, problem)
     _check_problem(config, problem)
     setup = _setup(method, config, run, problem)
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / SETUP).exists():
-        check_same(folder / SETUP, read_json(folder / SETUP), setup)
-    write_json(folder / SETUP, setup)
-    state, done = _advance(way, config.until, folder, console)
-    found = way.estimate(state)
-    described = {
-        "method": method,
-        "unit": way.unit,
-        "num_done": done,
-        "relative_error": finite_or_none(relative_error(found.mean_square)),
-        **describe_hessian(found, len(problem.split.labels)),
-        **provenance(run, config, command),
-    }
-    _write(folder, found, described)
+    with alone(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / SETUP).exists():
+            check_same(folder / SETUP, read_json(folder / SETUP), setup)
+        write_json(folder / SETUP, setup)
+        state, done = _advance(way, config.until, folder, console)
+        found = way.estimate(state)
+        described = {
+            "method": method,
+            "unit": way.unit,
+            "num_done": done,
+            "relative_error": finite_or_none(relative_error(found.mean_square)),
+            **describe_hessian(found, len(problem.split.labels)),
+            **provenance(run, config, command),
+        }
+        _write(folder, found, described)
     return {**described, "folder": str(folder)}
 
 
@@ -102,6 +104,7 @@ def _check(config: DiagonalConfig) -> None:
         num_examples=config.num_examples,
         until=config.until,
         block_size=config.block_size,
+        num_probes=config.num_probes if config.num_probes > 0 else None,
     )
     check_seed(config.seed)
     if config.num_probes < 2:

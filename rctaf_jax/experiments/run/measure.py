@@ -63,7 +63,11 @@ def check_hessian(config: HessianConfig) -> None:
     Raises:
       InputError: naming the value that cannot be.
     """
-    check_positive(hessian_batch=config.batch_size, hessian_examples=config.num_examples)
+    check_positive(
+        hessian_batch=config.batch_size,
+        hessian_examples=config.num_examples,
+        probes=config.num_probes if config.num_probes > 0 else None,
+    )
     if config.num_probes < 2 and config.num_probes != 0:
         raise InputError(
             "probes must be 2 or more, since one probe has no standard error, or 0 for no Hessian "

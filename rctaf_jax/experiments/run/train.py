@@ -11,6 +11,7 @@ from rich.console import Console
 
 from rctaf_jax import parallel, processes
 from rctaf_jax.experiments.show.progress import make_bars
+from rctaf_jax.files import append_line
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.loop import Report, check_finite, run
 from rctaf_jax.training.preemption import watch_for_termination
@@ -115,13 +116,7 @@ def make_report(
         loss, accuracy = float(first.loss) / count, float(first.accuracy) / count
         line = LogLine(step, step / training.epoch_steps, loss, accuracy, rate)
         if processes.is_first():
-            append_line(log, line)
+            append_line(log, json.dumps(line._asdict()))
         show(line)
 
     return report
-
-
-def append_line(path: Path, line: LogLine) -> None:
-    """Add one line of JSON to a log."""
-    with path.open("a") as log:
-        log.write(json.dumps(line._asdict()) + "\n")

@@ -35,6 +35,7 @@ from rctaf_jax.experiments.run.measure import (
     make_estimate_hessian,
     make_evaluate,
 )
+from rctaf_jax.experiments.run.size import check_fits
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
@@ -130,6 +131,7 @@ def resolve_study(config: SweepConfig) -> ResolvedSweep:
     check_hessian(config.hessian)
     dataset = load_data(config.data)
     training = resolve(config.train, dataset)
+    check_fits(training, dataset)
     filled = dataclasses.replace(config, train=training.config)
     return ResolvedSweep(filled, dataset, training, ())
 
