@@ -13,6 +13,7 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import threat_model
 from rctaf_jax.values import check_positive, parse_number
 
+from ..models import model_kind
 from .augmentation import augmentation_named
 from .budgets import Shape, budget_named
 from .methods.method import Recipe, Setting
@@ -59,7 +60,7 @@ def resolve(config: TrainConfig, dataset: Dataset) -> TrainConfig:
 
 def recipe_of(config: TrainConfig, num_classes: int) -> Recipe:
     """The published recipe for a configuration's method and kind of network."""
-    setting = Setting(num_classes, is_wide=config.model.startswith("wrn-"))
+    setting = Setting(num_classes, is_wide=model_kind(config.model) == "wide-resnet")
     return published(config.method).recipe(setting)
 
 
