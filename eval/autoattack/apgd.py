@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from rctaf_jax.errors import InputError
 from rctaf_jax.losses import cross_entropy, dlr, dlr_targeted
 from rctaf_jax.threat_model import Scalar, norm_named, project
+from rctaf_jax.values import lookup
 
 from . import apgd_l1
 from .attack import Attack, Examples, Logits, Outcome, Pixels, Predict, observe, undecided
@@ -109,10 +110,8 @@ def make_apgd(
         >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
         ('apgd-dlr', 5, 101, 3)
     """
-    if loss not in LOSSES:
-        raise InputError(f"unknown loss {loss!r} of APGD: expected {' or '.join(LOSSES)}")
+    loss_fn, min_classes = lookup("loss", loss, LOSSES)
     _require_positive(num_restarts=num_restarts)
-    loss_fn, min_classes = LOSSES[loss]
     make = functools.partial(_make, norm, loss_fn, num_steps, num_eot)
     return make(name=f"apgd-{loss}", min_classes=min_classes, num_runs=num_restarts)
 

@@ -353,7 +353,7 @@ def test_small_images() -> None:
 def test_bad_settings() -> None:
     for change, message in (
         ({"norm": "L7"}, "unknown norm 'L7'"),
-        ({"loss": "mse"}, "unknown loss 'mse' of APGD: expected ce or dlr"),
+        ({"loss": "mse"}, "unknown loss 'mse': choose one of ce, dlr"),
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
         ({"num_restarts": 0}, "num_restarts must be at least 1, got 0"),
         ({"num_eot": 0}, "num_eot must be at least 1, got 0"),
