@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.eval.autoattack import autoattack, example_keys, make_autoattack, run_attack
+from rctaf_jax.eval.autoattack import autoattack, make_autoattack, run_attack
 from rctaf_jax.eval.autoattack.apgd import make_apgd, make_apgd_targeted
 from rctaf_jax.eval.autoattack.checks import AutoAttackWarning
 from rctaf_jax.eval.autoattack.fab import make_fab, make_fab_targeted
+from rctaf_jax.eval.autoattack.interface import example_keys
 from rctaf_jax.eval.autoattack.square import make_square
 from rctaf_jax.eval.autoattack.versions import attacks_named
 from rctaf_jax.threat_model import threat_model
