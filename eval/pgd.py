@@ -21,6 +21,7 @@ from rctaf_jax.batching import Batch, Images, Labels, Progress, over_batches, pi
 from rctaf_jax.errors import InputError
 from rctaf_jax.projected_ascent import projected_ascent
 from rctaf_jax.threat_model import Scalar, norm_named, project, threat_model
+from rctaf_jax.values import lookup
 
 from .keys import threefry_key
 from .verdict import LogitsFn, Variables, judge, require_allowed
@@ -115,7 +116,7 @@ def make_pgd(
         unit = jax.vmap(lambda key: draw(key, images.shape[1:]))(keys)
         return project(images + epsilon * unit, images, norm=norm, epsilon=epsilon)
 
-    loss_fn = _loss_named(loss)
+    loss_fn = lookup("loss", loss, LOSSES)
     attack = _Attack(logits_fn, loss_fn, random_start, norm, num_steps, num_restarts)
     return _over_dataset(attack, batch_size)
 
@@ -147,7 +148,7 @@ def make_fgsm(
     def clean_start(keys: Array, images: Pixels, epsilon: Scalar) -> Pixels:
         return images
 
-    single_step = _Attack(logits_fn, _loss_named(loss), clean_start, norm, 1, 1)
+    single_step = _Attack(logits_fn, lookup("loss", loss, LOSSES), clean_start, norm, 1, 1)
     attack = _over_dataset(single_step, batch_size)
 
     def fgsm(
@@ -161,12 +162,6 @@ def make_fgsm(
         return attack(variables, images, labels, unused_key, epsilon, epsilon, progress)
 
     return fgsm
-
-
-def _loss_named(name: str) -> LossFn:
-    if name not in LOSSES:
-        raise InputError(f"unknown attack loss {name!r}: expected {' or '.join(LOSSES)}")
-    return LOSSES[name]
 
 
 def _over_dataset(attack: _Attack, batch_size: int) -> Callable[..., PGDResult]:

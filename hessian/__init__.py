@@ -12,9 +12,9 @@ from .appendix_terms import (
 from .checks import check_deterministic, check_independent
 from .dense import Layer, forward, layers_from_mlp, mlp_from_layers, squared_error
 from .estimates import Estimate, MeanSquare, estimate, exact_estimate, relative_error
-from .exact import ExactCost, exact_cost, exact_diagonal, make_dataset_entries
+from .exact import exact_diagonal, make_dataset_entries
 from .hutchinson import run, update
-from .neurons import neuron_cost, neuron_diagonal
+from .neurons import neuron_diagonal
 from .norm import literal_norm_from_diagonal, rms_from_diagonal
 from .products import hessian_vector_product, make_dataset_gradient, make_dataset_product
 from .sums import DiagonalSums, init, merge
@@ -23,7 +23,6 @@ __all__ = [
     "DiagonalParts",
     "DiagonalSums",
     "Estimate",
-    "ExactCost",
     "HiddenTerms",
     "Layer",
     "MeanSquare",
@@ -32,7 +31,6 @@ __all__ = [
     "check_independent",
     "coordinates",
     "estimate",
-    "exact_cost",
     "exact_diagonal",
     "exact_estimate",
     "forward",
@@ -47,7 +45,6 @@ __all__ = [
     "make_dataset_product",
     "merge",
     "mlp_from_layers",
-    "neuron_cost",
     "neuron_diagonal",
     "paper_recursion",
     "path_sum",

@@ -11,7 +11,6 @@ sample that missed them is too narrow.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -23,7 +22,6 @@ from rctaf_jax.errors import InputError
 
 from .estimates import Estimate, MeanSquare, paths_of, with_interval
 from .products import Params, Product
-from .stream import stream
 
 
 class CoordinateSums(NamedTuple):
@@ -96,9 +94,6 @@ def run(
     numbers: range,
     product: Product,
     params: Params,
-    *,
-    until: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> CoordinateSums:
     """Adds many parameters.
 
@@ -112,12 +107,9 @@ def run(
             `range(64, 128)`.
         product: v to H v.
         params: the parameters; only their structure, shapes and types are used.
-        until: stop early, once the metric's `relative_error` is at most this; looked at after
-            every L parameters.
-        progress: called with the number of parameters done and their total.
 
     Raises:
-        InputError: if there are fewer parameters than numbers, or until is not a positive number.
+        InputError: if there are fewer parameters than numbers.
 
     Example, all entries of a diagonal matrix:
         >>> diagonal = jnp.array([1.0, 2.0, 3.0])
@@ -128,21 +120,11 @@ def run(
         [14.] [3]
     """
     order = draw(key, params, max(numbers, default=-1) + 1)
-
-    def step(state: CoordinateSums, number: int) -> CoordinateSums:
+    for number in numbers:
         array, place = order[number].tolist()
         basis = _basis(params, array, place)
-        return _add(state, array, float(_inner(basis, product(basis))))
-
-    return stream(
-        state,
-        numbers,
-        step,
-        metric=_mean_square,
-        until=until,
-        every=len(state.size),
-        progress=progress,
-    )
+        state = _add(state, array, float(_inner(basis, product(basis))))
+    return state
 
 
 def merge(one: CoordinateSums, other: CoordinateSums) -> CoordinateSums:

@@ -145,8 +145,9 @@ def forward(layers: Sequence[Layer], activation: Pointwise, x: Float[Array, "*N 
         x: one input, or many.
 
     Example, f = softplus(0) = log 2:
-        >>> from rctaf_jax.activations import softplus
+        >>> from rctaf_jax.activations import parse_activation
         >>> layers = [Layer(jnp.ones((1, 1)), jnp.zeros(1)), Layer(jnp.ones((1, 1)), jnp.zeros(1))]
+        >>> softplus = parse_activation("softplus")
         >>> print(forward(layers, softplus, jnp.zeros(1)).pre_activations[-1])
         [0.6931472]
     """

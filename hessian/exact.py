@@ -2,13 +2,10 @@
 
     H_kk = e_k^T H e_k,      one Hessian-vector product for each parameter.
 
-For any loss and any network; the reference for everything else. `exact_cost` says beforehand what
-it takes.
+For any loss and any network; the reference for everything else.
 """
 
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,41 +16,13 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.batching import Images, Labels
 from rctaf_jax.errors import InputError
 
-from .products import (
-    DatasetSum,
-    Loss,
-    LossFn,
-    Params,
-    Rest,
-    check_scalar,
-    make_dataset_sum,
-)
+from .products import DatasetSum, Loss, LossFn, Params, Rest, check_scalar, make_dataset_sum
 
 LARGEST_CHUNK = 64
 CHUNK_BYTES = 2**28
 
 Indices = Int[np.ndarray, " k"]
 Restore = Callable[[Float[Array, " p"]], Params]
-
-
-class ExactCost(NamedTuple):
-    """What an exact diagonal takes.
-
-    Attributes:
-        num_products: Hessian-vector products, one for each entry, or for each neuron.
-        chunk_size: how many of them run at a time.
-        num_bytes: memory for a chunk and for the result, as the compiler plans it, without the
-            parameters and data themselves; None where the compiler does not say.
-        compile_seconds: time to compile.
-        seconds: time of all products after that, from one chunk: an upper bound, since each chunk
-            of the trial takes the gradient anew.
-    """
-
-    num_products: int
-    chunk_size: int
-    num_bytes: int | None
-    compile_seconds: float
-    seconds: float
 
 
 def exact_diagonal(
@@ -141,72 +110,6 @@ def make_dataset_entries(
         return jnp.zeros(len(indices), jnp.result_type(*jax.tree.leaves(params)))
 
     return make_dataset_sum(batch_entries, zeros, loss_fn, batch_size=batch_size, devices=devices)
-
-
-def exact_cost(
-    loss: Loss,
-    params: Params,
-    *,
-    parameters: Indices | None = None,
-    chunk_size: int | None = None,
-) -> ExactCost:
-    """What `exact_diagonal` would take with the same arguments, from a trial of one chunk.
-
-    The trial compiles the chunk's program, runs it once to warm up and once for the time.
-
-    Args:
-        loss, params, parameters, chunk_size: as for `exact_diagonal`.
-
-    Raises:
-        InputError: as `exact_diagonal` does.
-
-    Example:
-        >>> exact_cost(lambda w: (w**2).sum(), jnp.zeros(100)).num_products
-        100
-    """
-    flat, restore, indices, chunk = _plan(params, parameters, chunk_size)
-    check_scalar(loss, params)
-    return cost_of_trial(
-        _make_entries(loss, restore, chunk),
-        (flat, indices[:chunk]),
-        num_products=indices.size,
-        chunk_size=chunk,
-        result_bytes=indices.size * (indices.dtype.itemsize + flat.dtype.itemsize),
-    )
-
-
-def cost_of_trial(
-    program: jax.stages.Wrapped,
-    arguments: tuple[Any, ...],
-    *,
-    num_products: int,
-    chunk_size: int,
-    result_bytes: int,
-) -> ExactCost:
-    """What all products take, from a trial of one chunk of them.
-
-    Args:
-        program: of one chunk.
-        arguments: its arguments.
-        num_products: how many there are in all.
-        chunk_size: how many of them the trial takes.
-        result_bytes: memory for the result of all.
-    """
-    started = time.perf_counter()
-    trial = program.lower(*arguments).compile()
-    compile_seconds = time.perf_counter() - started
-    jax.block_until_ready(trial(*arguments))
-    started = time.perf_counter()
-    jax.block_until_ready(trial(*arguments))
-    seconds = time.perf_counter() - started
-    memory = trial.memory_analysis()
-    return ExactCost(
-        num_products=num_products,
-        chunk_size=chunk_size,
-        num_bytes=None if memory is None else memory.temp_size_in_bytes + result_bytes,
-        compile_seconds=compile_seconds,
-        seconds=seconds * ceil_ratio(num_products, chunk_size),
-    )
 
 
 def fitting_chunk(chunk_size: int | None, num_products: int, vector_bytes: int) -> int:

@@ -14,9 +14,7 @@ import jax
 from jaxtyping import Array, Int
 
 from . import sums
-from .estimates import mean_square
 from .products import Params, Product
-from .stream import stream
 from .sums import DiagonalSums
 
 
@@ -70,7 +68,6 @@ def run(
     probes: range,
     product: Product,
     *,
-    until: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiagonalSums:
     """Adds many probes.
@@ -80,23 +77,10 @@ def run(
         key: of the whole run.
         probes: numbers of the probes, such as `range(0, 64)`, then `range(64, 128)`.
         product: v to H v.
-        until: stop early, once the metric's `relative_error` is at most this; looked at after
-            every G probes.
         progress: called with the number of probes given to the device and their total.
-
-    Raises:
-        InputError: if until is not a positive number.
     """
-
-    def step(state: DiagonalSums, probe: int) -> DiagonalSums:
-        return update(state, key, probe, product)
-
-    return stream(
-        state,
-        probes,
-        step,
-        metric=mean_square,
-        until=until,
-        every=len(state.num_terms),
-        progress=progress,
-    )
+    for count, probe in enumerate(probes, start=1):
+        state = update(state, key, probe, product)
+        if progress is not None:
+            progress(count, len(probes))
+    return state

@@ -26,7 +26,7 @@ from .dense import (
     forward,
     to_parameters,
 )
-from .exact import ExactCost, cost_of_trial, fitting_chunk, map_in_chunks
+from .exact import fitting_chunk, map_in_chunks
 
 
 def neuron_diagonal(
@@ -84,51 +84,6 @@ def neuron_diagonal(
     return diagonal(layers, inputs, targets)
 
 
-def neuron_cost(
-    losses: Losses,
-    layers: Sequence[Layer],
-    activation: Pointwise,
-    inputs: Float[Array, "N n_0"],
-    targets: Targets,
-    *,
-    chunk_size: int | None = None,
-) -> ExactCost:
-    """What `neuron_diagonal` would take with the same arguments, from a trial of one chunk.
-
-    Args:
-        losses, layers, activation, inputs, targets, chunk_size: as for `neuron_diagonal`.
-
-    Raises:
-        InputError: as `neuron_diagonal` does.
-
-    Example:
-        >>> from rctaf_jax.hessian import squared_error
-        >>> linear = [Layer(jnp.ones((3, 1)), jnp.zeros(3))]
-        >>> x, y = jnp.ones((2, 1)), jnp.zeros((2, 3))
-        >>> neuron_cost(squared_error, linear, jnp.tanh, x, y).num_products
-        3
-    """
-    layers = check_layers(layers)
-    check_inputs(layers, inputs, targets)
-    num_neurons = sum(layer.bias.size for layer in layers)
-    dtype = jnp.result_type(inputs, *jax.tree.leaves(layers))
-    row_bytes = len(inputs) * dtype.itemsize
-    chunk = fitting_chunk(chunk_size, num_neurons, num_neurons * row_bytes)
-
-    @jax.jit
-    def trial(layers: list[Layer], inputs: Float[Array, "N n_0"], targets: Targets) -> Array:
-        with jax.default_matmul_precision("highest"):
-            return _rows(losses, layers, activation, inputs, targets, chunk, chunk)
-
-    return cost_of_trial(
-        trial,
-        (layers, inputs, targets),
-        num_products=num_neurons,
-        chunk_size=chunk,
-        result_bytes=num_neurons * row_bytes,
-    )
-
-
 def _offset_curvatures(
     losses: Losses,
     layers: list[Layer],
@@ -138,21 +93,6 @@ def _offset_curvatures(
     chunk_size: int | None,
 ) -> list[Float[Array, "N n_l"]]:
     """d^2 loss_n / (do_i^(l))^2 for each layer."""
-    ends = list(accumulate(layer.bias.size for layer in layers))
-    rows = _rows(losses, layers, activation, inputs, targets, ends[-1], chunk_size)
-    return [part.T for part in jnp.split(rows, ends[:-1])]
-
-
-def _rows(
-    losses: Losses,
-    layers: list[Layer],
-    activation: Pointwise,
-    inputs: Float[Array, "N n_0"],
-    targets: Targets,
-    num_rows: int,
-    chunk_size: int | None,
-) -> Float[Array, "rows N"]:
-    """The same for the first neurons, a row each."""
     ends = list(accumulate(layer.bias.size for layer in layers))
 
     def total_loss(offsets: Float[Array, "neurons N"]) -> Float[Array, ""]:
@@ -170,5 +110,6 @@ def _rows(
     def curvature(neuron: Int[Array, ""]) -> Float[Array, " N"]:
         return product(zeros.at[neuron].set(1))[neuron]
 
-    chunk = fitting_chunk(chunk_size, num_rows, zeros.size * dtype.itemsize)
-    return map_in_chunks(curvature, jnp.arange(num_rows), chunk)
+    chunk = fitting_chunk(chunk_size, ends[-1], zeros.size * dtype.itemsize)
+    rows = map_in_chunks(curvature, jnp.arange(ends[-1]), chunk)
+    return [part.T for part in jnp.split(rows, ends[:-1])]

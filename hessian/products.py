@@ -24,7 +24,6 @@ Params = Any
 Rest = Any
 Loss = Callable[[Params], Float[Array, ""]]
 Product = Callable[[Params], Params]
-Policy = Callable[..., Any]
 LossFn = Callable[
     [Params, Rest, Float[Array, "B H W C"], Int[Array, " B"]],
     Float[Array, " B"],
@@ -92,7 +91,6 @@ def make_dataset_product(
     *,
     batch_size: int,
     devices: Sequence[jax.Device] | None = None,
-    policy: Policy | None = None,
 ) -> Callable[[Params, Rest, Images, Labels], DatasetSum]:
     """Makes Hessian-vector products of the mean loss over a dataset.
 
@@ -108,9 +106,6 @@ def make_dataset_product(
             `rest` is whatever else the network needs (statistics, alpha), and stays constant.
         batch_size: examples at a time, over all devices; the last batch is padded, with weight 0.
         devices: local devices that share each batch; None takes the default one.
-        policy: which intermediate results the backward pass keeps, one of
-            `jax.checkpoint_policies`; it computes the others again, for less memory and more time.
-            None keeps what autodiff keeps. A smaller batch saves memory too, and costs no time.
 
     Returns:
         `bind(params, rest, images, labels)`, which puts the dataset on the devices (uint8 stays
@@ -129,13 +124,8 @@ def make_dataset_product(
         >>> print(3 * product(jnp.array([1.0, 0.0])))
         [4. 2.]
     """
-
-    def batch_product(loss: Loss, params: Params, vector: Params) -> Params:
-        kept = loss if policy is None else jax.checkpoint(loss, policy=policy)
-        return hessian_vector_product(kept, params, vector)
-
     return make_dataset_sum(
-        batch_product, _zeros_like_params, loss_fn, batch_size=batch_size, devices=devices
+        hessian_vector_product, _zeros_like_params, loss_fn, batch_size=batch_size, devices=devices
     )
 
 

@@ -28,10 +28,8 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.errors import InputError
 
 from . import sums
-from .estimates import mean_square
 from .hutchinson import rademacher
 from .products import Params, Product
-from .stream import stream
 from .sums import DiagonalSums
 
 NUM_WORKING_VECTORS = 4
@@ -40,29 +38,13 @@ ROUNDING = 100
 """Times the precision: relative size of what may be rounding alone, and is taken for 0."""
 
 
-def block_bytes(params: Params, block_size: int) -> int:
-    """Memory that a block takes: (k + 4) vectors, 4 p bytes each in float32.
-
-    That is 45 MB a vector for ResNet-18. The sums take G + 1 vectors and a product's own work
-    comes on top.
-
-    Args:
-        params: p parameters.
-        block_size: k.
-
-    Example:
-        >>> block_bytes(jnp.zeros(11_000_000), 16) / 1e6
-        880.0
-    """
-    return (block_size + NUM_WORKING_VECTORS) * _vector_bytes(params)
-
-
 def block_size_within(params: Params, *, num_bytes: int) -> int:
     """The largest block that fits into a budget of memory.
 
     Args:
         params: p parameters.
-        num_bytes: what `block_bytes` may come to.
+        num_bytes: what it may take: (k + 4) vectors, 45 MB each for a ResNet-18 in float32. The
+            sums take G + 1 more, and a product's own work comes on top.
 
     Raises:
         InputError: if not even one vector fits.
@@ -71,16 +53,12 @@ def block_size_within(params: Params, *, num_bytes: int) -> int:
         >>> block_size_within(jnp.zeros(11_000_000), num_bytes=10**9)
         18
     """
-    block_size = num_bytes // _vector_bytes(params) - NUM_WORKING_VECTORS
+    vector_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    block_size = num_bytes // vector_bytes - NUM_WORKING_VECTORS
     if block_size < 1:
-        raise InputError(
-            f"got {num_bytes} bytes for a block, which needs at least {block_bytes(params, 1)}"
-        )
+        least = (NUM_WORKING_VECTORS + 1) * vector_bytes
+        raise InputError(f"got {num_bytes} bytes for a block, which needs at least {least}")
     return block_size
-
-
-def _vector_bytes(params: Params) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
 
 
 def update(
@@ -129,8 +107,6 @@ def run(
     product: Product,
     *,
     block_size: int,
-    until: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> DiagonalSums:
     """Adds many blocks.
 
@@ -140,26 +116,13 @@ def run(
         blocks: numbers of the blocks, such as `range(0, 4)`, then `range(4, 8)`.
         product: v to H v, for a symmetric H.
         block_size: k, at least 1.
-        until: stop early, once the metric's `relative_error` is at most this; looked at after
-            every G blocks.
-        progress: called with the number of blocks done and their total.
 
     Raises:
-        InputError: as `update` does, or if until is not a positive number.
+        InputError: as `update` does.
     """
-
-    def step(state: DiagonalSums, block: int) -> DiagonalSums:
-        return update(state, key, block, product, block_size=block_size)
-
-    return stream(
-        state,
-        blocks,
-        step,
-        metric=mean_square,
-        until=until,
-        every=len(state.num_terms),
-        progress=progress,
-    )
+    for block in blocks:
+        state = update(state, key, block, product, block_size=block_size)
+    return state
 
 
 def _term(draw: Callable[[int], Params], product: Product, block_size: int, like: Params) -> Params:

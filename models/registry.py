@@ -73,12 +73,14 @@ class Model(NamedTuple):
         apply: (variables, x, train=, axis_name=) -> (logits, batch_stats); the same object for
             models that differ in alpha only.
         name, num_classes, width: as given to `create`.
+        kind: of network: see `model_kind`.
         activation_name: the activation's family, such as "rct-af:beta=1"; alpha is in `variables`.
     """
 
     init: Init
     apply: Apply
     name: str
+    kind: str
     num_classes: int
     width: float
     activation_name: str
@@ -120,7 +122,8 @@ def create(
     settings = Settings(activation.function, _checked_dtype(dtype))
     network = _network(name, num_classes, settings, float(width))
     init, apply = _init_of(network, activation), _apply_of(network)
-    return Model(init, apply, name, num_classes, float(width), activation.name)
+    kind = model_kind(name)
+    return Model(init, apply, name, kind, num_classes, float(width), activation.name)
 
 
 def model_names() -> tuple[str, ...]:
@@ -130,7 +133,26 @@ def model_names() -> tuple[str, ...]:
         >>> model_names()[0]
         'resnet18'
     """
-    return tuple(form for form, _, _ in _TABLE)
+    return tuple(row.form for row in _TABLE)
+
+
+def model_kind(name: str) -> str:
+    """The kind of network that a name stands for, whatever its size.
+
+    Args:
+        name: as `create` takes it.
+
+    Returns:
+        "resnet", "preact-resnet", "wide-resnet" or "mlp".
+
+    Raises:
+        InputError: if no model has this name.
+
+    Example:
+        >>> model_kind("wrn-28-10")
+        'wide-resnet'
+    """
+    return _row(name)[0].kind
 
 
 def activation_variables(activation: Activation, dtype: Any = jnp.float32) -> dict[str, Array]:
@@ -161,14 +183,18 @@ def _checked_dtype(dtype: Any) -> Any:
 
 @functools.cache
 def _network(name: str, num_classes: int, settings: Settings, width: float) -> nn.Module:
-    for _, pattern, build in _TABLE:
-        if match := re.fullmatch(pattern, name):
-            scale = functools.partial(_scaled, name, width)
-            sizes = tuple(map(int, match.groups()))
-            if sizes and sizes[0] > MOST_LAYERS:
-                raise InputError(f"{name} has more than {MOST_LAYERS:,} layers: give fewer.")
-            return build(settings, num_classes, scale, *sizes)
-    raise InputError(f"unknown model {name!r}; known are {', '.join(model_names())}.")
+    row, numbers = _row(name)
+    if numbers and numbers[0] > MOST_LAYERS:
+        raise InputError(f"{name} has more than {MOST_LAYERS:,} layers: give fewer.")
+    return row.build(settings, num_classes, functools.partial(_scaled, name, width), *numbers)
+
+
+def _row(name: str) -> tuple["_Row", list[int]]:
+    """The row of the table that fits a name, and the numbers in the name."""
+    for row in _TABLE:
+        if match := re.fullmatch(row.pattern, name):
+            return row, [int(number) for number in match.groups()]
+    raise InputError(f"unknown model {name!r}: choose one of {', '.join(model_names())}.")
 
 
 def _scaled(name: str, width: float, *channels: int) -> tuple[int, ...]:
@@ -249,10 +275,26 @@ def _mlp(settings: Settings, num_classes: int, scale: Scale, depth: int, neurons
     return MLP(settings, num_classes, depth, *scale(neurons))
 
 
-_TABLE: tuple[tuple[str, str, Builder], ...] = (
-    ("resnet18", r"resnet18", _resnet18),
-    ("preact-resnet18", r"preact-resnet18", _preact_resnet18),
-    ("wrn-DEPTH-FACTOR", r"wrn-(\d+)-(\d+)", wide_resnet),
-    ("resnet-mini", r"resnet-mini", _resnet_mini),
-    ("mlp-DEPTHxWIDTH", r"mlp-([1-9]\d*)x([1-9]\d*)", _mlp),
+class _Row(NamedTuple):
+    """What is known of a model.
+
+    Attributes:
+        form: its name, with capitals for numbers.
+        pattern: of its name, with a group for each number.
+        kind: see `model_kind`.
+        build: (settings, num_classes, scale, *numbers) to the network.
+    """
+
+    form: str
+    pattern: str
+    kind: str
+    build: Builder
+
+
+_TABLE = (
+    _Row("resnet18", r"resnet18", "resnet", _resnet18),
+    _Row("preact-resnet18", r"preact-resnet18", "preact-resnet", _preact_resnet18),
+    _Row("wrn-DEPTH-FACTOR", r"wrn-(\d+)-(\d+)", "wide-resnet", wide_resnet),
+    _Row("resnet-mini", r"resnet-mini", "resnet", _resnet_mini),
+    _Row("mlp-DEPTHxWIDTH", r"mlp-([1-9]\d*)x([1-9]\d*)", "mlp", _mlp),
 )

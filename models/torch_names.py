@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.errors import InputError
 
-from .registry import Variables, activation_variables, create
+from .registry import Variables, activation_variables, create, model_kind
 
 Path = tuple[str, ...]
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
@@ -117,10 +117,10 @@ def torch_name(name: str, path: Path) -> str:
 
 
 def _rules(name: str) -> tuple[Rule, ...]:
-    rules = _WIDE if name.startswith("wrn-") else _RESNET
-    if name.startswith("mlp-"):
+    kind = model_kind(name)
+    if kind == "mlp":
         raise InputError(f"{name} has no PyTorch names; the ResNets and Wide ResNets have.")
-    return rules
+    return _WIDE if kind == "wide-resnet" else _RESNET
 
 
 def _translate(rules: tuple[Rule, ...], module: str) -> str:

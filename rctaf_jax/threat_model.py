@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.values import lookup
 
 Scalar = float | Float[Array, ""]
 Radius = Scalar | Float[Array, " B"]
@@ -80,9 +81,7 @@ def norm_named(name: str) -> Norm:
     Raises:
         InputError: if there is none.
     """
-    if name not in NORMS:
-        raise InputError(f"unknown norm {name!r}: expected {', '.join(NORMS)}")
-    return NORMS[name]
+    return lookup("norm", name, NORMS)
 
 
 def project(

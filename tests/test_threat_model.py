@@ -244,5 +244,5 @@ def test_bad_epsilon(epsilon: float) -> None:
 
 
 def test_unknown_norm() -> None:
-    with pytest.raises(InputError, match="unknown norm 'L7': expected Linf, L2, L1"):
+    with pytest.raises(InputError, match="unknown norm 'L7': choose one of Linf, L2, L1"):
         threat_model("L7", 0.1)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rctaf_jax.errors import InputError
+from rctaf_jax.values import lookup
 
 from .methods.method import Budget
 
@@ -78,6 +78,4 @@ def budget_named(name: str, shape: Shape) -> BudgetSchedule:
     Raises:
       InputError: for a name that is not in the table.
     """
-    if name not in BUDGETS:
-        raise InputError(f"unknown budget {name!r}: choose one of {', '.join(BUDGETS)}.")
-    return BUDGETS[name](shape)
+    return lookup("budget", name, BUDGETS)(shape)

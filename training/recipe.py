@@ -10,6 +10,7 @@ import jax
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset
 from rctaf_jax.errors import InputError
+from rctaf_jax.models import model_kind
 from rctaf_jax.threat_model import threat_model
 from rctaf_jax.values import check_positive, parse_number
 
@@ -147,7 +148,7 @@ def given(value: Value | None, default: Value) -> Value:
 
 def recipe_of(config: TrainConfig, num_classes: int) -> Recipe:
     """The published recipe for a configuration's method and kind of network."""
-    setting = Setting(num_classes, is_wide=config.model.startswith("wrn-"))
+    setting = Setting(num_classes, is_wide=model_kind(config.model) == "wide-resnet")
     return published(config.method).recipe(setting)
 
 

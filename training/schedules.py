@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from rctaf_jax.errors import InputError
+from rctaf_jax.values import lookup
 
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 
@@ -72,6 +72,4 @@ def schedule_named(name: str, length: Length) -> Schedule:
     Raises:
       InputError: for a name that is not in the table.
     """
-    if name not in SCHEDULES:
-        raise InputError(f"unknown schedule {name!r}: choose one of {', '.join(SCHEDULES)}.")
-    return SCHEDULES[name](length)
+    return lookup("schedule", name, SCHEDULES)(length)

@@ -9,8 +9,8 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from rctaf_jax.batching import pixels
+from rctaf_jax.models import Apply
 
-from ..models import Apply
 from .augmentation import Augmentation
 from .averaging import moving_average
 from .awp import adversarial_weights

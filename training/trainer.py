@@ -9,8 +9,8 @@ from jaxtyping import Array
 
 from rctaf_jax.activations import Activation
 from rctaf_jax.data import Dataset
+from rctaf_jax.models import Model, create
 
-from ..models import Model, create
 from .batches import Data, make_sample
 from .loop import Advance
 from .recipe import ResolvedTraining

@@ -1,11 +1,8 @@
 """Auto-PGD (Croce & Hein 2020): projected gradient ascent that chooses its own step size.
 
-    u       = P( x_k + eta s(g_k) ),                                      g_k = grad loss(z(x_k)),
-    x_{k+1} = P( x_k + a (u - x_k) + (1 - a) (x_k - x_{k-1}) ),           a = 1, then 3/4,
-
-with s the steepest direction of the norm and P the projection. Where the loss rose in too few of a
-window's steps, eta is halved and the search goes back to the best point. The windows get shorter.
-In L1 the step is another one, see `apgd_l1`. The first misclassified point is what is returned.
+Each step evaluates the loss and its gradient at x_k, and moves on to x_{k+1} by the rule of the
+norm: `apgd_momentum` for Linf and L2, `apgd_l1` for L1. The first misclassified point is what is
+returned.
 """
 
 import functools
@@ -20,22 +17,13 @@ from jaxtyping import Array, Bool, Float, Int
 from rctaf_jax.errors import InputError
 from rctaf_jax.losses import cross_entropy, dlr, dlr_targeted
 from rctaf_jax.threat_model import Scalar, norm_named, project
+from rctaf_jax.values import lookup
 
-from . import apgd_l1
-from .attack import Attack, Examples, Logits, Outcome, Pixels, Predict, observe, undecided
+from . import apgd_l1, apgd_momentum
+from .apgd_iterate import Iterate
+from .attack import Attack, Examples, Logits, Outcome, Pixels, Predict, choose, observe, undecided
 
 LossFn = Callable[[Logits, Examples, Int[Array, " B"]], Float[Array, " B"]]
-
-MOMENTUM = 0.75
-RHO = 0.75
-
-
-class Iterate(NamedTuple):
-    """A point and what the network said there; both are 0 or -inf instead of not finite."""
-
-    x: Pixels
-    loss: Float[Array, " B"]
-    gradient: Pixels
 
 
 class State(NamedTuple):
@@ -44,7 +32,7 @@ class State(NamedTuple):
     Attributes:
         x: the point to be evaluated next.
         best: the evaluated point with the highest loss, of the phase in L1.
-        memory: a `Momentum`, or in L1 an `apgd_l1.Sparse`.
+        memory: an `apgd_momentum.Momentum`, or in L1 an `apgd_l1.Sparse`.
         run: the number of the run.
         outcome: what was found.
     """
@@ -54,26 +42,6 @@ class State(NamedTuple):
     memory: Any
     run: Int[Array, " B"]
     outcome: Outcome
-
-
-class Momentum(NamedTuple):
-    """What a step in Linf and L2 must know.
-
-    Attributes:
-        previous: x_{k-1}.
-        step_size: eta, in pixels of [0, 1].
-        last_loss: at x_{k-1}.
-        num_increases: of the loss since the last checkpoint.
-        best_at_check: the best loss at the last checkpoint.
-        was_halved: eta was halved there.
-    """
-
-    previous: Pixels
-    step_size: Float[Array, " B"]
-    last_loss: Float[Array, " B"]
-    num_increases: Int[Array, " B"]
-    best_at_check: Float[Array, " B"]
-    was_halved: Bool[Array, " B"]
 
 
 class _Search(NamedTuple):
@@ -109,10 +77,8 @@ def make_apgd(
         >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
         ('apgd-dlr', 5, 101, 3)
     """
-    if loss not in LOSSES:
-        raise InputError(f"unknown loss {loss!r} of APGD: expected {' or '.join(LOSSES)}")
+    loss_fn, min_classes = lookup("loss", loss, LOSSES)
     _require_positive(num_restarts=num_restarts)
-    loss_fn, min_classes = LOSSES[loss]
     make = functools.partial(_make, norm, loss_fn, num_steps, num_eot)
     return make(name=f"apgd-{loss}", min_classes=min_classes, num_runs=num_restarts)
 
@@ -142,24 +108,6 @@ def make_apgd_targeted(
     _require_positive(num_targets=num_targets)
     make = functools.partial(_make, norm, _targeted, num_steps, num_eot)
     return make(name="apgd-t", min_classes=max(4, num_targets + 1), num_runs=num_targets)
-
-
-def windows(num_steps: int) -> Int[np.ndarray, " K"]:
-    """For each evaluation 0 .. num_steps, the length of the window it closes, or 0.
-
-    Example:
-        >>> np.flatnonzero(windows(100)).tolist()
-        [22, 41, 57, 70, 80, 87, 93, 99]
-    """
-    closes = np.zeros(num_steps + 1, np.int32)
-    # In integers, because int(0.29 * 100) is 28.
-    length, shrinkage, least = (max(share * num_steps // 100, 1) for share in (22, 3, 6))
-    k = length
-    while k <= num_steps:
-        closes[k] = length
-        length = max(length - shrinkage, least)
-        k += length
-    return closes
 
 
 def _make(norm: str, loss_fn: LossFn, num_steps: int, num_eot: int, **identity: Any) -> Attack:
@@ -197,8 +145,8 @@ def _l1_search(num_steps: int) -> _Search:
 
 def _momentum_search(norm: str, num_steps: int) -> _Search:
     numbers = np.arange(num_steps + 1)
-    move = functools.partial(_move, norm, windows(num_steps))
-    return _Search(len(numbers), 1.0, numbers == 0, numbers >= 0, _begin, move)
+    move = functools.partial(apgd_momentum.move, norm, apgd_momentum.windows(num_steps))
+    return _Search(len(numbers), 1.0, numbers == 0, numbers >= 0, apgd_momentum.begin, move)
 
 
 def _start(
@@ -246,7 +194,7 @@ def _step(
     is_counted = jnp.asarray(search.is_counted)[k]
     outcome = observe(state.outcome, state.x, logits, examples.labels, is_counted)
     is_best = jnp.asarray(search.is_first)[k] | (here.loss > state.best.loss)
-    best = _where(is_best, here, state.best)
+    best = choose(is_best, here, state.best)
     x, memory = search.move(k, epsilon, examples.images, here, best, state.memory)
     return State(x, best, memory, state.run, outcome)
 
@@ -280,74 +228,9 @@ def _evaluate(
     return Iterate(x, jnp.where(jnp.isfinite(loss), loss, -jnp.inf), gradient), logits
 
 
-def _begin(start: Pixels, epsilon: Scalar) -> Momentum:
-    size = len(start)
-    return Momentum(
-        previous=start,
-        step_size=jnp.full(size, 2 * epsilon, start.dtype),
-        last_loss=jnp.zeros(size, start.dtype),
-        num_increases=jnp.zeros(size, jnp.int32),
-        best_at_check=jnp.full(size, -jnp.inf, start.dtype),
-        was_halved=jnp.ones(size, bool),
-    )
-
-
-def _move(
-    norm: str,
-    closes: Int[np.ndarray, " K"],
-    k: Int[Array, " B"],
-    epsilon: Scalar,
-    images: Pixels,
-    here: Iterate,
-    best: Iterate,
-    memory: Momentum,
-) -> tuple[Pixels, Momentum]:
-    """From the evaluation of x_k to x_{k+1}, in Linf and L2."""
-    halve, memory = _adapt(jnp.asarray(closes)[k], k, here.loss, best.loss, memory)
-    here = _where(halve, best, here)
-    bound = functools.partial(project, images=images, norm=norm, epsilon=epsilon)
-    step = memory.step_size[:, None, None, None] * norm_named(norm).steepest(here.gradient)
-    target = bound(here.x + step)
-    a = jnp.where(k == 0, 1, MOMENTUM).astype(images.dtype)[:, None, None, None]
-    # After halving, x_{k-1} stays the point before the last update, as in the official code.
-    x = bound(here.x + a * (target - here.x) + (1 - a) * (here.x - memory.previous))
-    return x, memory._replace(previous=here.x)
-
-
-def _adapt(
-    window: Int[Array, " B"],
-    k: Int[Array, " B"],
-    loss: Float[Array, " B"],
-    best_loss: Float[Array, " B"],
-    memory: Momentum,
-) -> tuple[Bool[Array, " B"], Momentum]:
-    """Counts increases, and at a checkpoint decides where the step size is halved."""
-    is_check = window > 0
-    # As in the official code the loss after the first update is compared with 0, not with the
-    # start's: an increase for the cross-entropy, and for a DLR loss only once it is positive.
-    num_increases = memory.num_increases + ((k > 0) & (loss > memory.last_loss))
-    is_oscillating = num_increases <= RHO * window
-    is_stuck = ~memory.was_halved & (best_loss <= memory.best_at_check)
-    halve = is_check & (is_oscillating | is_stuck)
-    return halve, Momentum(
-        memory.previous,
-        jnp.where(halve, memory.step_size / 2, memory.step_size),
-        jnp.where(k > 0, loss, 0),
-        jnp.where(is_check, 0, num_increases),
-        jnp.where(is_check, best_loss, memory.best_at_check),
-        jnp.where(is_check, halve, memory.was_halved),
-    )
-
-
 def _step_keys(keys: Array, run: Int[Array, " B"], number: Int[Array, " B"]) -> Array:
     fold = jax.vmap(jax.random.fold_in)
     return fold(fold(keys, run), number)
-
-
-def _where(condition: Bool[Array, " B"], yes: Iterate, no: Iterate) -> Iterate:
-    return jax.tree.map(
-        lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
-    )
 
 
 def _cross_entropy(logits: Logits, examples: Examples, run: Int[Array, " B"]) -> Array:

@@ -7,7 +7,7 @@ from the best point of the one before; only what the last one finds counts.
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.threat_model import Scalar, project
 
+from .apgd_iterate import Iterate
 from .attack import Pixels
 from .threshold import largest_threshold
-
-if TYPE_CHECKING:
-    from .apgd import Iterate
 
 FIRST_RADIUS = 3.0
 _SHRINKAGE = 1.5
@@ -91,8 +89,8 @@ def move(
     k: Int[Array, " B"],
     epsilon: Scalar,
     images: Pixels,
-    here: "Iterate",
-    best: "Iterate",
+    here: Iterate,
+    best: Iterate,
     memory: Sparse,
 ) -> tuple[Pixels, Sparse]:
     """From the evaluation of x_k to x_{k+1}."""

@@ -10,6 +10,7 @@ else is in the batch.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -80,6 +81,20 @@ class Attack(NamedTuple):
     forward_passes: int
     backward_passes: int
     settings: tuple[tuple[str, Any], ...] = ()
+
+
+def choose(condition: Bool[Array, " B"], yes: Any, no: Any) -> Any:
+    """Example by example, one of two trees of arrays [B, ...].
+
+    Example:
+        >>> print(choose(jnp.array([True, False]), jnp.ones((2, 1)), jnp.zeros((2, 1))).ravel())
+        [1. 0.]
+    """
+
+    def select(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(select, yes, no)
 
 
 def undecided(images: Pixels) -> Outcome:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.threat_model import Scalar
 
-from .attack import Attack, Examples
+from .attack import Attack, Examples, choose
 
 Variables = Any
 Ask = Callable[[Variables, Float[Array, "B H W C"], Array], Float[Array, "B classes"]]
@@ -83,7 +83,7 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
     def fill(slots: Slots | None, examples: Examples, is_new: Array, epsilon: Scalar) -> Slots:
         zero = jnp.zeros(is_new.shape, jnp.int32)
         new = Slots(examples, zero, zero, ~is_new, attack.start(examples, zero, epsilon))
-        return new if slots is None else _choose(is_new, new, slots)
+        return new if slots is None else choose(is_new, new, slots)
 
     def step(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
         def predict(images: Array, keys: Array) -> Array:
@@ -91,7 +91,7 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
 
         with jax.default_matmul_precision("highest"):
             state = attack.step(predict, slots.examples, slots.step, epsilon, slots.state)
-        outcome = _choose(slots.is_finished, slots.state.outcome, state.outcome)
+        outcome = choose(slots.is_finished, slots.state.outcome, state.outcome)
         state = state._replace(outcome=outcome)
         num_steps = jnp.where(slots.is_finished, slots.step, slots.step + 1)
         is_decided = outcome.is_broken | outcome.nonfinite
@@ -101,7 +101,7 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
         if attack.num_runs > 1:
             state = jax.lax.cond(
                 is_next.any(),
-                lambda: _choose(is_next, attack.start(slots.examples, run, epsilon), state),
+                lambda: choose(is_next, attack.start(slots.examples, run, epsilon), state),
                 lambda: state,
             )
         is_finished = slots.is_finished | is_decided | (is_over & ~is_next)
@@ -129,15 +129,6 @@ def _repeated(step: Callable[..., Slots]) -> Callable[[Variables, Slots, Scalar]
     if jax.default_backend() == "cpu":
         return on_host
     return jax.jit(on_device, donate_argnums=1)
-
-
-def _choose(condition: Bool[Array, " B"], new: Any, old: Any) -> Any:
-    """Example by example, one of two trees."""
-
-    def select(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(select, new, old)
 
 
 def _gather(slots: Slots, positions: Int[Array, " b"]) -> Slots:

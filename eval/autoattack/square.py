@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax import losses
 from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import Scalar, project
+from rctaf_jax.values import lookup
 
 from .attack import Attack, Examples, Outcome, Pixels, Predict, observe, undecided
 from .square_tiles import tile_moves
@@ -68,13 +69,12 @@ def make_square(*, norm: str, num_queries: int = 5000, initial_fraction: float =
         >>> attack.name, attack.num_steps, attack.backward_passes
         ('square', 100, 0)
     """
-    if norm not in _MOVES:
-        raise InputError(f"square knows the norms {', '.join(_MOVES)}, got {norm!r}")
     if num_queries < 1:
         raise InputError(f"num_queries must be at least 1, got {num_queries}")
     if not 0 < initial_fraction <= 1:
         raise InputError(f"initial_fraction must be in (0, 1], got {initial_fraction}")
-    moves = _MOVES[norm](functools.partial(window_sides, num_queries, initial_fraction))
+    make_moves = lookup("norm", norm, _MOVES)
+    moves = make_moves(functools.partial(window_sides, num_queries, initial_fraction))
     return Attack(
         name="square",
         norm=norm,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.values import lookup
 
 from .apgd import make_apgd, make_apgd_targeted
 from .attack import Attack
@@ -79,9 +80,7 @@ def version_of(name: str) -> Version:
     Raises:
         InputError: if there is none.
     """
-    if name not in VERSIONS:
-        raise InputError(f"unknown version {name!r}: expected {', '.join(VERSIONS)}")
-    return VERSIONS[name]
+    return lookup("version", name, VERSIONS)
 
 
 def attacks_named(
@@ -125,6 +124,4 @@ def _resolve(
         return attack
     if attack in own:
         return own[attack]
-    if attack not in ATTACKS:
-        raise InputError(f"unknown attack {attack!r}: expected {', '.join(ATTACKS)}")
-    return ATTACKS[attack](norm, num_classes)
+    return lookup("attack", attack, ATTACKS)(norm, num_classes)

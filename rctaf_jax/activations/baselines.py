@@ -12,11 +12,13 @@ selu'(0) = 1.7581. Second derivatives of the piecewise linear functions are 0 ev
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .curvature import Curvature
 from .family import as_float, compute_dtype, rct_af_derivative, underflow
 from .polynomial import Polynomial, check_index, derive, horner
 
@@ -51,15 +53,18 @@ def _linear_sides(x: Array, is_right: Array, slope: float, order: int) -> Array:
 
 
 def _identity(x: Array, order: int) -> Array:
+    """x itself."""
     return x if order == 0 else jnp.full_like(x, order == 1)
 
 
 def _relu(x: Array, order: int) -> Array:
+    """max(x, 0) (Nair and Hinton, 2010); relu'(0) = 0."""
     # max, because 0 * (-inf) would be NaN.
     return jnp.maximum(x, 0) if order == 0 else _linear_sides(x, x > 0, 0.0, order)
 
 
 def _leaky_relu(x: Array, order: int) -> Array:
+    """x for x >= 0, else 0.01 x, the slope of Table 1 (Maas et al., 2013)."""
     return _linear_sides(x, x >= 0, LEAKY_SLOPE, order)
 
 
@@ -71,10 +76,12 @@ def _exponential_side(scale: float, alpha: float, x: Array, order: int) -> Array
 
 
 def _elu(x: Array, order: int) -> Array:
+    """x for x > 0, else exp(x) - 1 (Clevert et al., 2016)."""
     return _exponential_side(1.0, 1.0, x, order)
 
 
 def _selu(x: Array, order: int) -> Array:
+    """1.0507 x for x > 0, else 1.7581 (exp(x) - 1) (Klambauer et al., 2017)."""
     return _exponential_side(SELU_SCALE, SELU_ALPHA, x, order)
 
 
@@ -95,6 +102,7 @@ def gelu_polynomial(order: int) -> Polynomial:
 
 
 def _gelu(x: Array, order: int) -> Array:
+    """x Phi(x), Phi the normal distribution function; exact, not the tanh approximation."""
     # Beyond the limit the density is 0 and its polynomial factor still finite.
     limit = math.sqrt(2 * underflow(x.dtype))
     size = jnp.minimum(jnp.abs(x), limit)
@@ -129,6 +137,7 @@ def mish_polynomial(order: int) -> Polynomial:
 
 
 def _mish(x: Array, order: int) -> Array:
+    """x tanh(softplus(x)) (Misra, 2019)."""
     # e = exp(-|x|) cannot overflow; both signs of x have their own ratio, without cancellation.
     limit = underflow(x.dtype)
     e = jnp.exp(-jnp.minimum(jnp.abs(x), limit))
@@ -143,23 +152,48 @@ def _mish(x: Array, order: int) -> Array:
 
 
 def _softplus(x: Array, order: int) -> Array:
+    """log(1 + exp(x)), which is RCT-AF with beta = 0 and alpha = 1."""
     return rct_af_derivative(x, 1.0, beta=0, order=order)
 
 
 def _swish(x: Array, order: int) -> Array:
+    """x sigmoid(x), which is RCT-AF with beta = 1 and alpha = 1 (Ramachandran et al., 2017)."""
     return rct_af_derivative(x, 1.0, beta=1, order=order)
 
 
-EVALUATORS: dict[str, Evaluator] = {
-    "identity": _identity,
-    "relu": _relu,
-    "leaky_relu": _leaky_relu,
-    "elu": _elu,
-    "selu": _selu,
-    "gelu": _gelu,
-    "softplus": _softplus,
-    "swish": _swish,
-    "mish": _mish,
+class Baseline(NamedTuple):
+    """All that is known of a baseline: one row of `BASELINES`.
+
+    Attributes:
+      label: as people write it.
+      evaluate: (x, n) to its n-th derivative.
+      curvature: max |sigma''|, where it is, and what the paper gives.
+    """
+
+    label: str
+    evaluate: Evaluator
+    curvature: Curvature
+
+
+_KINK = "infinite: sigma' jumps at 0"
+_INFINITE = Curvature(math.inf, 0.0, _KINK, math.inf)
+
+# Softplus, Swish and GELU have their maximum at 0 (GELU's other extrema are at +-2, where its
+# third derivative (x^2 - 4) x phi(x) is 0). Table 1 gives 0.362 for Mish, whose |sigma''| is
+# 16/25 = 0.64 at 0 already. SELU's first derivative jumps at 0 from 1.758 to 1.051, so its
+# curvature is infinite, although sigma'' stays below 1.758 on either side.
+BASELINES = {
+    "identity": Baseline("Identity", _identity, Curvature(0.0, 0.0)),
+    "relu": Baseline("ReLU", _relu, _INFINITE),
+    "leaky_relu": Baseline("Leaky ReLU", _leaky_relu, _INFINITE),
+    "elu": Baseline(
+        "ELU", _elu, Curvature(1.0, 0.0, "supremum; sigma'' jumps from 1 to 0 at 0", 1.0)
+    ),
+    "selu": Baseline("SELU", _selu, Curvature(math.inf, 0.0, _KINK)),
+    "gelu": Baseline("GELU", _gelu, Curvature(2 / math.sqrt(2 * math.pi), 0.0, "", 0.798)),
+    "softplus": Baseline("Softplus", _softplus, Curvature(0.25, 0.0)),
+    "swish": Baseline("Swish", _swish, Curvature(0.5, 0.0, "", 0.5)),
+    "mish": Baseline("Mish", _mish, Curvature(0.6442046372369724, -0.08793443131491421, "", 0.362)),
 }
 
 
@@ -167,7 +201,7 @@ def baseline_derivative(name: str, x: Float[Array, "*x"], order: int) -> Float[A
     """n-th derivative of the baseline `name`, elementwise, in closed form.
 
     Args:
-        name: a key of `EVALUATORS`.
+        name: a key of `BASELINES`.
         x: inputs; 16-bit floats are computed in float32.
         order: number of derivatives, an int >= 0; 0 is the function itself.
 
@@ -179,94 +213,4 @@ def baseline_derivative(name: str, x: Float[Array, "*x"], order: int) -> Float[A
         0.5
     """
     check_index("order", order)
-    return _curve(EVALUATORS[name], order)(as_float(x))
-
-
-def identity(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """x itself.
-
-    Example:
-        >>> float(identity(jnp.array(2.0)))
-        2.0
-    """
-    return baseline_derivative("identity", x, 0)
-
-
-def relu(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """max(x, 0) (Nair and Hinton, 2010); relu'(0) = 0.
-
-    Example:
-        >>> float(relu(jnp.array(-2.0)))
-        0.0
-    """
-    return baseline_derivative("relu", x, 0)
-
-
-def leaky_relu(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """x for x >= 0, else 0.01 x, the slope of Table 1 (Maas et al., 2013).
-
-    Example:
-        >>> round(float(leaky_relu(jnp.array(-2.0))), 4)
-        -0.02
-    """
-    return baseline_derivative("leaky_relu", x, 0)
-
-
-def elu(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """x for x > 0, else exp(x) - 1 (Clevert et al., 2016).
-
-    Example:
-        >>> round(float(elu(jnp.array(-1.0))), 4)
-        -0.6321
-    """
-    return baseline_derivative("elu", x, 0)
-
-
-def selu(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """1.0507 x for x > 0, else 1.7581 (exp(x) - 1) (Klambauer et al., 2017).
-
-    Example:
-        >>> round(float(selu(jnp.array(-1.0))), 4)
-        -1.1113
-    """
-    return baseline_derivative("selu", x, 0)
-
-
-def gelu(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """x Phi(x), Phi the normal distribution function; exact, not the tanh approximation.
-
-    Example:
-        >>> round(float(gelu(jnp.array(1.0))), 4)
-        0.8413
-    """
-    return baseline_derivative("gelu", x, 0)
-
-
-def softplus(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """log(1 + exp(x)), which is `rct_af` with beta = 0 and alpha = 1.
-
-    Example:
-        >>> round(float(softplus(jnp.array(0.0))), 4)
-        0.6931
-    """
-    return baseline_derivative("softplus", x, 0)
-
-
-def swish(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """x sigmoid(x), which is `rct_af` with beta = 1 and alpha = 1 (Ramachandran et al., 2017).
-
-    Example:
-        >>> round(float(swish(jnp.array(1.0))), 4)
-        0.7311
-    """
-    return baseline_derivative("swish", x, 0)
-
-
-def mish(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-    """x tanh(softplus(x)) (Misra, 2019).
-
-    Example:
-        >>> round(float(mish(jnp.array(1.0))), 4)
-        0.8651
-    """
-    return baseline_derivative("mish", x, 0)
+    return _curve(BASELINES[name].evaluate, order)(as_float(x))

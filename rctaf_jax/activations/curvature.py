@@ -10,7 +10,6 @@ so the constants here come from the extrema themselves.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ from jax.core import Tracer
 
 from rctaf_jax.errors import InputError
 
-from .baselines import mish_polynomial
 from .polynomial import check_index, horner, rct_polynomial, split
 
 LARGEST_BETA = 20
@@ -128,7 +126,7 @@ def max_curvature(alpha: Any, *, beta: int) -> Any:
         >>> max_curvature(14.0, beta=1)
         7.0
     """
-    check_positive("alpha", alpha)
+    check_positive_array("alpha", alpha)
     return alpha * abs(_peak(beta).value)
 
 
@@ -149,15 +147,15 @@ def alpha_for_curvature(curvature: Any, *, beta: int) -> Any:
         >>> alpha_for_curvature(7.0, beta=0)
         28.0
     """
-    check_positive("curvature", curvature)
+    check_positive_array("curvature", curvature)
     return curvature / abs(_peak(beta).value)
 
 
-def check_positive(name: str, value: Any) -> None:
+def check_positive_array(name: str, value: Any) -> None:
     """Raises InputError unless value is traced, or positive and finite throughout.
 
     Example:
-        >>> check_positive("alpha", 1.0)
+        >>> check_positive_array("alpha", 1.0)
     """
     if isinstance(value, Tracer):
         return
@@ -177,47 +175,3 @@ def family_curvature(beta: int, alpha: float) -> Curvature:
         Curvature(value=7.0, location=0.0, note='', paper_value=None)
     """
     return Curvature(max_curvature(alpha, beta=beta), _peak(beta).location / alpha)
-
-
-def _mish_derivative(order: int, x: np.ndarray) -> np.ndarray:
-    t, s = np.tanh(np.log1p(np.exp(x))), 1 / (1 + np.exp(-x))
-    return horner(mish_polynomial(order), (x, (1 - t * t) * s, t, s))
-
-
-@functools.cache
-def _mish_curvature() -> Curvature:
-    zeros = _zeros(functools.partial(_mish_derivative, 3), np.linspace(-10.0, 10.0, 2000))
-    values = np.abs(_mish_derivative(2, zeros))
-    best = int(np.argmax(values))
-    return Curvature(float(values[best]), float(zeros[best]), "", 0.362)
-
-
-def baseline_curvature(name: str) -> Curvature:
-    """Curvature of a baseline activation.
-
-    Softplus, Swish and GELU have their maximum at 0 (GELU's other extrema are at +-2, where its
-    third derivative (x^2 - 4) x phi(x) is 0). Table 1 gives 0.362 for Mish; it is 0.6442, at
-    x = -0.088, close to the 16/25 = 0.64 at 0. ELU's 1 is a supremum. SELU's first derivative jumps
-    at 0 from 1.758 to 1.051, so its curvature is infinite, although sigma'' stays below 1.758 on
-    either side.
-
-    Args:
-        name: a baseline's canonical name, such as "gelu".
-
-    Example:
-        >>> baseline_curvature("relu")
-        Curvature(value=inf, location=0.0, note="infinite: sigma' jumps at 0", paper_value=inf)
-    """
-    kink = "infinite: sigma' jumps at 0"
-    table: dict[str, Callable[[], Curvature]] = {
-        "identity": lambda: Curvature(0.0, 0.0),
-        "relu": lambda: Curvature(math.inf, 0.0, kink, math.inf),
-        "leaky_relu": lambda: Curvature(math.inf, 0.0, kink, math.inf),
-        "elu": lambda: Curvature(1.0, 0.0, "supremum; sigma'' jumps from 1 to 0 at 0", 1.0),
-        "selu": lambda: Curvature(math.inf, 0.0, kink),
-        "gelu": lambda: Curvature(2 / math.sqrt(2 * math.pi), 0.0, "", 0.798),  # 2 phi(0)
-        "softplus": lambda: family_curvature(0, 1.0),
-        "swish": lambda: family_curvature(1, 1.0)._replace(paper_value=0.5),
-        "mish": _mish_curvature,
-    }
-    return table[name]()

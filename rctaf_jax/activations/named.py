@@ -14,12 +14,13 @@ from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError
 
-from .baselines import EVALUATORS, baseline_derivative
-from .curvature import Curvature, alpha_for_curvature, baseline_curvature, family_curvature
+from .baselines import BASELINES, baseline_derivative
+from .curvature import Curvature, alpha_for_curvature, family_curvature
 from .family import rct_af, rct_af_derivative
 from .polynomial import check_index
 
 FAMILY = "rct-af"
+_BETA = f"{FAMILY}:beta="
 
 ActivationFunction = Callable[[Array, Array | None], Array]
 
@@ -59,7 +60,7 @@ class Activation:
     def curvature(self) -> Curvature:
         """max |sigma''|, where it is, and what kind of maximum it is."""
         if self.beta is None or self.alpha is None:
-            return baseline_curvature(self.name)
+            return BASELINES[self.name].curvature
         return family_curvature(self.beta, self.alpha)
 
     @property
@@ -85,7 +86,22 @@ def activation_names() -> tuple[str, ...]:
         >>> activation_names()[:3]
         ('rct-af', 'identity', 'relu')
     """
-    return (FAMILY, *EVALUATORS)
+    return (FAMILY, *BASELINES)
+
+
+def activation_label(name: str) -> str:
+    """An activation's name as people write it; any other text as it is.
+
+    Args:
+        name: of an `Activation`, such as "rct-af:beta=1" or "gelu".
+
+    Example:
+        >>> activation_label("rct-af:beta=1"), activation_label("leaky_relu")
+        ('RCT-AF β = 1', 'Leaky ReLU')
+    """
+    if name.startswith(_BETA):
+        return f"RCT-AF β = {name.removeprefix(_BETA)}"
+    return BASELINES[name].label if name in BASELINES else name
 
 
 def parse_activation(text: str | Activation) -> Activation:
@@ -162,7 +178,7 @@ def _family_activation(text: str, settings: dict[str, str]) -> Activation:
             f"activation {text!r}: {key} is {settings[key]!r}; it must be positive and finite."
         )
     alpha = number if key == "alpha" else alpha_for_curvature(number, beta=beta)
-    return Activation(f"{FAMILY}:beta={beta}", _family_function(beta), alpha, beta)
+    return Activation(f"{_BETA}{beta}", _family_function(beta), alpha, beta)
 
 
 @functools.cache

@@ -9,16 +9,18 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from rctaf_jax.activations import baselines
+from rctaf_jax.activations import activation_label, parse_activation
 from rctaf_jax.activations.baselines import (
-    EVALUATORS,
+    BASELINES,
     LEAKY_SLOPE,
     SELU_ALPHA,
     SELU_SCALE,
+    Baseline,
     baseline_derivative,
     gelu_polynomial,
     mish_polynomial,
 )
+from rctaf_jax.activations.curvature import Curvature
 from rctaf_jax.activations.polynomial import Polynomial
 from rctaf_jax.errors import InputError
 
@@ -57,11 +59,11 @@ def taylor_series(name):
         return [mp.taylor(SMOOTH[name], mp.mpf(float(v)), 4) for v in GRID]
 
 
-@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_value_and_slope_are_those_of_jax(name):
     """Kinks included: x holds 0 and -0."""
     x = jnp.array([-30.0, -3.0, -0.5, -0.0, 0.0, 0.5, 2.0, 30.0])
-    function = getattr(baselines, name)
+    function = parse_activation(name)
     np.testing.assert_allclose(function(x), REFERENCE[name](x), rtol=2e-6, atol=1e-12)
     ours, theirs = (jax.jit(jax.vmap(jax.grad(f)))(x) for f in (function, REFERENCE[name]))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -87,7 +89,7 @@ def test_smooth_ones_against_forty_digits(name, dtype, eps):
 def test_exponential_sides_by_hand():
     x = jnp.array([-1.0, 0.0, 1.0])
     e = float(np.exp(-1))
-    np.testing.assert_allclose(baselines.elu(x), [e - 1, 0, 1], rtol=1e-6)
+    np.testing.assert_allclose(baseline_derivative("elu", x, 0), [e - 1, 0, 1], rtol=1e-6)
     for order, right in ((1, 1.0), (2, 0.0), (5, 0.0)):
         expected = [e, 1.0, right]
         np.testing.assert_allclose(baseline_derivative("elu", x, order), expected, rtol=1e-6)
@@ -118,3 +120,17 @@ def test_polynomials_by_hand():
 def test_wrong_order(order):
     with pytest.raises(InputError, match=r"order is .* int >= 0"):
         baseline_derivative("gelu", 1.0, order)
+
+
+def test_a_row_is_all_that_an_activation_takes(monkeypatch):
+    def half_square(x, order):
+        return (x * x / 2, x, jnp.ones_like(x))[order] if order < 3 else jnp.zeros_like(x)
+
+    row = Baseline("Half square", half_square, Curvature(1.0, 0.0))
+    monkeypatch.setitem(BASELINES, "half_square", row)
+    activation = parse_activation("Half-Square")
+    assert activation.text == "half_square"
+    assert activation_label(activation.name) == "Half square"
+    assert activation.curvature == Curvature(1.0, 0.0)
+    assert float(activation(3.0)) == 4.5
+    assert float(jax.grad(activation)(3.0)) == float(activation.derivative(3.0, 1)) == 3.0

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.activations.baselines import EVALUATORS, baseline_derivative
+from rctaf_jax.activations.baselines import BASELINES, baseline_derivative
 from rctaf_jax.activations.curvature import (
     Curvature,
     alpha_for_curvature,
-    baseline_curvature,
-    check_positive,
+    check_positive_array,
     curvature_extrema,
     family_curvature,
     max_curvature,
@@ -121,7 +120,7 @@ def test_wrong_values(wrong):
         max_curvature(wrong, beta=1)
     with pytest.raises(InputError, match="curvature is"):
         alpha_for_curvature(wrong, beta=1)
-    check_positive("alpha", jnp.array([1.0], jnp.bfloat16))
+    check_positive_array("alpha", jnp.array([1.0], jnp.bfloat16))
 
 
 @pytest.mark.parametrize("beta", [-1, 1.0, True, 21])
@@ -132,10 +131,10 @@ def test_wrong_beta(beta):
         max_curvature(1.0, beta=beta)
 
 
-@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_baselines_against_a_dense_grid(name):
     """The differences of sigma' stay below value * step, and come close to it."""
-    found = baseline_curvature(name)
+    found = BASELINES[name].curvature
     assert found.paper_value == TABLE_1.get(name)
     step = 1e-4
     with jax.enable_x64(True):
@@ -151,13 +150,21 @@ def test_baselines_against_a_dense_grid(name):
         np.testing.assert_allclose(np.abs(at_location), found.value, rtol=1e-6)
 
 
+def _mish(x):
+    return x * mp.tanh(mp.log1p(mp.exp(x)))
+
+
 def test_mish_differs_from_the_table_and_elu_is_a_supremum():
-    mish = baseline_curvature("mish")
+    mish = BASELINES["mish"].curvature
     assert (round(mish.value, 4), round(mish.location, 3)) == (0.6442, -0.088)
     np.testing.assert_allclose(baseline_derivative("mish", 0.0, 2), 0.64, rtol=1e-6)
+    with mp.workdps(40):
+        location = mp.findroot(lambda x: mp.diff(_mish, x, 3), -0.088)
+        value = float(mp.diff(_mish, location, 2))
+    np.testing.assert_allclose([mish.location, mish.value], [float(location), value], rtol=1e-15)
     assert mish.paper_value == 0.362
-    assert "supremum" in baseline_curvature("elu").note
-    assert "jumps" in baseline_curvature("selu").note
+    assert "supremum" in BASELINES["elu"].curvature.note
+    assert "jumps" in BASELINES["selu"].curvature.note
 
 
 def test_curvature_of_an_activation_inside_a_compiled_function():
@@ -167,6 +174,6 @@ def test_curvature_of_an_activation_inside_a_compiled_function():
     def scaled(x):
         return x * activation.max_curvature * parse_activation("mish").max_curvature
 
-    np.testing.assert_allclose(scaled(1.0), 7 * baseline_curvature("mish").value, rtol=1e-6)
+    np.testing.assert_allclose(scaled(1.0), 7 * BASELINES["mish"].curvature.value, rtol=1e-6)
     expected = Curvature(7.0, activation.curvature.location)
     assert activation.curvature == expected._replace(value=activation.max_curvature)

@@ -234,7 +234,7 @@ def test_bad_settings(examples: Examples) -> None:
     good = {"norm": "Linf", "num_steps": 1, "batch_size": 4}
     for change, message in (
         ({"norm": "L7"}, "unknown norm 'L7'"),
-        ({"loss": "mse"}, "unknown attack loss 'mse': expected ce or margin"),
+        ({"loss": "mse"}, "unknown loss 'mse': choose one of ce, margin"),
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
         ({"num_restarts": 0}, "num_restarts must be at least 1, got 0"),
     ):

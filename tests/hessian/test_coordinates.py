@@ -132,20 +132,6 @@ def test_resuming_is_exact_and_parts_merge() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-14)
 
 
-def test_stops_when_it_knows_enough() -> None:
-    def stopped(until: float) -> Estimate:
-        start = coordinates.init(_params())
-        state = coordinates.run(start, KEY, range(SIZE), _product, _params(), until=until)
-        return coordinates.estimate(state, _params())
-
-    early = stopped(0.3)
-    assert early.num_products < SIZE
-    assert early.num_products % len(SIZES) == 0
-    assert relative_error(early.mean_square) <= 0.3
-    # Only all of them leave no error at all.
-    assert stopped(1e-12).num_products >= SIZE - len(SIZES)
-
-
 def test_one_of_an_array_gives_a_value_without_an_error() -> None:
     result = coordinates.estimate(_run(range(3)), _params())
     assert result.layers[0][1].q > 0

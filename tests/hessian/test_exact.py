@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from rctaf_jax.activations import activation_names, parse_activation
 from rctaf_jax.errors import InputError
-from rctaf_jax.hessian import exact_cost, exact_diagonal, make_dataset_entries
+from rctaf_jax.hessian import exact_diagonal, make_dataset_entries
 from rctaf_jax.hessian.exact import fitting_chunk
 
 
@@ -164,25 +164,6 @@ def test_float32_has_six_digits() -> None:
     assert error < 1e-5 * jnp.linalg.norm(expected)
 
 
-def test_cost_counts_products_and_times_them() -> None:
-    size, weights = 300, _draw(300)
-
-    def loss(w: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.cos(w @ weights) * w**3)
-
-    cost = exact_cost(loss, weights, chunk_size=30)
-    assert (cost.num_products, cost.chunk_size) == (size, 30)
-    assert cost.seconds > 0
-    assert cost.compile_seconds > 0
-    few = exact_cost(loss, weights, parameters=np.arange(5))
-    assert (few.num_products, few.chunk_size) == (5, 5)
-    assert cost.num_bytes is not None
-    assert few.num_bytes is not None
-    # A chunk of 30 has to keep 30 vectors at a time, and no more than a few for each.
-    assert 30 * size * 8 < cost.num_bytes < 30 * size * 8 * 8
-    assert few.num_bytes < cost.num_bytes
-
-
 @pytest.mark.parametrize(
     ("chunk_size", "num_products", "vector_bytes", "expected"),
     [
@@ -199,7 +180,6 @@ def test_chunks_fit_a_budget(
     assert fitting_chunk(chunk_size, num_products, vector_bytes) == expected
 
 
-@pytest.mark.parametrize("method", [exact_diagonal, exact_cost])
 @pytest.mark.parametrize(
     ("params", "settings", "message"),
     [
@@ -213,11 +193,9 @@ def test_chunks_fit_a_budget(
         ({"a": 1.0, "b": np.arange(2)}, {}, r"types \['float\d+', 'int64'\]"),
     ],
 )
-def test_bad_input(
-    method: Callable[..., Any], params: Any, settings: dict[str, Any], message: str
-) -> None:
+def test_bad_input(params: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        method(jnp.sum, params, **settings)
+        exact_diagonal(jnp.sum, params, **settings)
 
 
 def _example_losses(
@@ -255,7 +233,6 @@ def test_entries_of_a_bad_chunk() -> None:
         entries(np.array([0]))
 
 
-@pytest.mark.parametrize("method", [exact_diagonal, exact_cost])
-def test_a_loss_that_is_not_scalar_is_refused(method: Callable[..., Any]) -> None:
+def test_a_loss_that_is_not_scalar_is_refused() -> None:
     with pytest.raises(InputError, match=r"got a loss of shape \(2,\): expected one number"):
-        method(lambda w: w**2, jnp.ones(2))
+        exact_diagonal(lambda w: w**2, jnp.ones(2))

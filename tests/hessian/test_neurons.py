@@ -16,7 +16,6 @@ from rctaf_jax.hessian import (
     forward,
     layers_from_mlp,
     mlp_from_layers,
-    neuron_cost,
     neuron_diagonal,
     squared_error,
 )
@@ -189,17 +188,3 @@ def test_bad_input() -> None:
         neuron_diagonal(cross_entropy, layers, SWISH, x, LABELS, chunk_size=0)
     with pytest.raises(AssertionError, match="shape"):
         neuron_diagonal(lambda f, y: cross_entropy(f, y).mean(), layers, SWISH, x, LABELS)
-
-
-def test_cost_counts_neurons_and_times_them() -> None:
-    layers = _network(4, 50, 3)
-    arguments = (cross_entropy, layers, SWISH, INPUTS, LABELS)
-    whole, few = neuron_cost(*arguments), neuron_cost(*arguments, chunk_size=4)
-    assert (whole.num_products, whole.chunk_size) == (53, 53)
-    assert (few.num_products, few.chunk_size) == (53, 4)
-    assert min(whole.seconds, few.seconds, whole.compile_seconds) > 0
-    assert whole.num_bytes is not None
-    assert few.num_bytes is not None
-    assert few.num_bytes < whole.num_bytes
-    with pytest.raises(InputError, match="chunk_size must be at least 1, got 0"):
-        neuron_cost(*arguments, chunk_size=0)

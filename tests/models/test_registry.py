@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.models import create, model_names
+from rctaf_jax.models import create, model_kind, model_names
 
 SHAPE = (8, 8, 1)
 
@@ -39,7 +39,7 @@ def test_equal_calls_give_equal_models():
 
 def test_facts():
     model = mini()
-    assert model.name == "resnet-mini"
+    assert (model.name, model.kind) == ("resnet-mini", "resnet")
     assert model.activation_name == "rct-af:beta=1"
     assert (model.num_classes, model.width) == (3, 1 / 8)
 
@@ -104,7 +104,7 @@ def test_float64_throughout():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"name": "resnet19"}, "unknown model 'resnet19'; known are resnet18"),
+        ({"name": "resnet19"}, "unknown model 'resnet19': choose one of resnet18"),
         ({"name": "wrn-28"}, "unknown model"),
         ({"name": "mlp-2x0"}, "unknown model"),
         ({"name": "wrn-29-10"}, "depth 29"),
@@ -143,3 +143,18 @@ def test_refuses_missing_sharpness():
 def test_names_have_a_form_for_each_kind():
     assert "wrn-DEPTH-FACTOR" in model_names()
     assert "mlp-DEPTHxWIDTH" in model_names()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("resnet18", "resnet"),
+        ("preact-resnet18", "preact-resnet"),
+        ("wrn-34-10", "wide-resnet"),
+        ("mlp-2x64", "mlp"),
+    ],
+)
+def test_kind(name, kind):
+    assert model_kind(name) == kind
+    with pytest.raises(InputError, match=f"unknown model 'my-{name}'"):
+        model_kind(f"my-{name}")

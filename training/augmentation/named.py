@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, UInt8
 
-from rctaf_jax.errors import InputError
 from rctaf_jax.training.methods.method import AUGMENTED, BASE
+from rctaf_jax.values import lookup
 
 from .autoaugment import autoaugment
 
@@ -55,8 +55,4 @@ def augmentation_named(name: str) -> Augmentation:
     Raises:
       InputError: for a name that is not in the table.
     """
-    if name not in AUGMENTATIONS:
-        raise InputError(
-            f"unknown augmentation {name!r}: choose one of {', '.join(AUGMENTATIONS)}."
-        )
-    return AUGMENTATIONS[name]
+    return lookup("augmentation", name, AUGMENTATIONS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rctaf_jax.errors import InputError
+from rctaf_jax.values import lookup
 
 from . import dajat, dkl, mart, pgd_at, standard, trades
 from .method import Method, Published
@@ -24,9 +24,7 @@ def published(name: str) -> Published:
     Raises:
       InputError: for a name that is not in the table.
     """
-    if name not in METHODS:
-        raise InputError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}.")
-    return METHODS[name]
+    return lookup("method", name, METHODS)
 
 
 def make_method(name: str, options: Mapping[str, float]) -> Method:

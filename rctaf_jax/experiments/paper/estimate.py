@@ -24,8 +24,7 @@ from rctaf_jax.experiments.sweep.sweep import (
     missing_groups,
     programs_of,
 )
-
-from ...training.members import stack
+from rctaf_jax.training.members import stack
 
 AUTOATTACK_FORWARDS = 10_000
 """What AutoAttack takes per image, in forward passes' time, where two fifths withstand; 4,900 was

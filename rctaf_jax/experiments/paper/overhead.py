@@ -19,9 +19,9 @@ import numpy as np
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset, Split
+from rctaf_jax.training.recipe import resolve
+from rctaf_jax.training.trainer import device_data, make_trainer
 
-from ...training.recipe import resolve
-from ...training.trainer import device_data, make_trainer
 from .timing import Contender, interleaved, ratio, spread
 
 REFERENCE = "relu"

@@ -35,6 +35,7 @@ from rctaf_jax.hessian import (
 from rctaf_jax.hessian.estimates import mean_square
 from rctaf_jax.hessian.products import DatasetSum, LossFn
 from rctaf_jax.losses import cross_entropy
+from rctaf_jax.models import model_kind
 
 State = Any
 
@@ -96,7 +97,7 @@ def method_for(config: DiagonalConfig, problem: Problem) -> str:
     """The method's name, `auto` resolved."""
     if config.method != "auto":
         return config.method
-    if problem.model.startswith("mlp-"):
+    if model_kind(problem.model) == "mlp":
         return "neuron"
     return "exact" if num_parameters(problem) <= EXACT_AT_MOST else "hutchinson"
 

@@ -2,6 +2,7 @@
 
 import math
 
+from rctaf_jax.activations import activation_label
 from rctaf_jax.experiments.results.summary import Estimate
 
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"  # by name, since they look like other letters
@@ -9,18 +10,6 @@ SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
 CURVATURE = f"max |{SIGMA}″|"
 HESSIAN = "Hessian norm, √(mean H_kk²)"
 PAPER_RANGE = (4.0, 10.0)
-
-_FAMILY = "rct-af:beta="
-_NAMES = {
-    "relu": "ReLU",
-    "leaky_relu": "Leaky ReLU",
-    "elu": "ELU",
-    "selu": "SELU",
-    "gelu": "GELU",
-    "softplus": "Softplus",
-    "swish": "Swish",
-    "mish": "Mish",
-}
 
 
 def family_label(family: str) -> str:
@@ -30,9 +19,7 @@ def family_label(family: str) -> str:
       >>> family_label("rct-af:beta=1"), family_label("leaky_relu")
       ('RCT-AF β = 1', 'Leaky ReLU')
     """
-    if family.startswith(_FAMILY):
-        return f"RCT-AF β = {family.removeprefix(_FAMILY)}"
-    return _NAMES.get(family, family)
+    return activation_label(family)
 
 
 def number(value: float | None) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.eval.autoattack import autoattack, example_keys, make_autoattack, run_attack
+from rctaf_jax.eval.autoattack import autoattack, make_autoattack, run_attack
 from rctaf_jax.eval.autoattack.apgd import make_apgd, make_apgd_targeted
 from rctaf_jax.eval.autoattack.checks import AutoAttackWarning
 from rctaf_jax.eval.autoattack.fab import make_fab, make_fab_targeted
+from rctaf_jax.eval.autoattack.interface import example_keys
 from rctaf_jax.eval.autoattack.square import make_square
 from rctaf_jax.eval.autoattack.versions import attacks_named
 from rctaf_jax.threat_model import threat_model
@@ -359,8 +360,8 @@ def test_keys_belong_to_images():
         ({"epsilon": 0}, "epsilon must be above 0, got 0"),
         ({"epsilon": -0.1}, r"epsilon must be a finite number of at least 0, got -0.1"),
         ({"norm": "L3"}, "unknown norm 'L3'"),
-        ({"version": "fast"}, "unknown version 'fast': expected standard, plus, rand"),
-        ({"attacks": ["pgd"]}, "unknown attack 'pgd': expected apgd-ce"),
+        ({"version": "fast"}, "unknown version 'fast': choose one of standard, plus, rand"),
+        ({"attacks": ["pgd"]}, "unknown attack 'pgd': choose one of apgd-ce"),
         ({"attacks": []}, "no attack is listed"),
         ({"attacks": [make_square(norm="L2")]}, "square is made for L2, but the norm is Linf"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),

@@ -438,7 +438,7 @@ def test_logits_that_are_not_finite_are_neither(run_plainly: RunPlainly) -> None
 
 def test_bad_settings() -> None:
     for change, message in (
-        ({"norm": "L7"}, "square knows the norms Linf, L2, L1, got 'L7'"),
+        ({"norm": "L7"}, "unknown norm 'L7': choose one of Linf, L2, L1"),
         ({"num_queries": 0}, "num_queries must be at least 1, got 0"),
         ({"initial_fraction": 0.0}, r"initial_fraction must be in \(0, 1\], got 0.0"),
         ({"initial_fraction": float("nan")}, "initial_fraction must be in"),
