@@ -23,25 +23,20 @@ from rctaf_jax.config import (
 )
 from rctaf_jax.data import load
 from rctaf_jax.errors import InputError
-from rctaf_jax.experiments.pages.reproduction_page import write_page
 from rctaf_jax.experiments.pages.sweep_page import write_report
-from rctaf_jax.experiments.paper.folder import is_reproduction
-from rctaf_jax.experiments.results.rows import load_results
+from rctaf_jax.experiments.paper.reproduction import write_page
+from rctaf_jax.experiments.results.studies import is_reproduction, open_study
+from rctaf_jax.experiments.results.tables import summary_table
 from rctaf_jax.experiments.run.attack import attack_run
 from rctaf_jax.experiments.run.environment import describe_devices
 from rctaf_jax.experiments.run.evaluate import evaluate_run
 from rctaf_jax.experiments.run.folder import RunConfig, load_data
 from rctaf_jax.experiments.run.hessian import hessian_run
 from rctaf_jax.experiments.run.measure import check_evaluation
+from rctaf_jax.experiments.run.tables import attack_table, evaluation_table, hessian_table
 from rctaf_jax.experiments.run.train import resolve_run, train_run
 from rctaf_jax.experiments.show.progress import SweepProgress
-from rctaf_jax.experiments.show.tables import (
-    attack_table,
-    dataset_table,
-    evaluation_table,
-    hessian_table,
-    summary_table,
-)
+from rctaf_jax.experiments.show.tables import dataset_table
 from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
 from rctaf_jax.experiments.sweep.members import expand
@@ -91,8 +86,9 @@ class Sweep:
 
 def show_report(folder: Path, console: Console) -> None:
     """Write the report, print its table and where it is."""
-    report = write_report(folder)
-    console.print(summary_table(load_results(folder)))
+    study = open_study(folder)
+    report = write_report(study)
+    console.print(summary_table(study.results))
     say(console, f"Report: {report}")
 
 
@@ -228,7 +224,7 @@ class Report:
     def run(self, console: Console, command: str) -> None:
         """Read, draw, write."""
         if is_reproduction(self.folder):
-            say(console, f"Report: {write_page(self.folder)}")
+            say(console, f"Report: {write_page(self.folder).path}")
         else:
             show_report(self.folder, console)
 

@@ -1,7 +1,6 @@
 """The subcommands that are about the paper: its experiments, claims, appendix and activations."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,18 +11,18 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import EngineConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.appendix.validate import validate_appendix
-from rctaf_jax.experiments.claims import group_findings, judge
-from rctaf_jax.experiments.paper.folder import is_reproduction, study_folders
+from rctaf_jax.experiments.claims import group_findings, judge_studies
+from rctaf_jax.experiments.claims.table import claims_table
 from rctaf_jax.experiments.paper.registry import experiments_named
 from rctaf_jax.experiments.paper.reproduce import reproduce
 from rctaf_jax.experiments.paper.scales import scale_named
+from rctaf_jax.experiments.results.studies import open_studies
 from rctaf_jax.experiments.run.environment import describe_devices
 from rctaf_jax.experiments.show.activation_figure import activation_figure
-from rctaf_jax.experiments.show.plotting import png, svg
-from rctaf_jax.experiments.show.tables import claims_table, curvature_table
+from rctaf_jax.experiments.show.plotting import save_figure
+from rctaf_jax.experiments.show.tables import curvature_table
 from rctaf_jax.experiments.show.terminal import confirm, say
 from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
-from rctaf_jax.files import write_bytes_atomic, write_text_atomic
 
 Flat = tyro.conf.arg(name="")
 
@@ -69,8 +68,9 @@ class Reproduce:
             engine=engine,
             elsewhere=None if self.engine.engine == "local" else describe_engine(self.engine),
         )
-        show_claims(study_folders(folder), console)
-        say(console, f"Report: {page}")
+        if page.judged:
+            console.print(claims_table(page.judged))
+        say(console, f"Report: {page.path}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +88,9 @@ class Claims:
         """Read, judge, print."""
         if not self.folders:
             raise InputError("no folder was named: give one or more of rctaf sweep or reproduce.")
-        studies = []
-        for folder in self.folders:
-            studies += study_folders(folder) if is_reproduction(folder) else [folder]
-        show_claims(studies, console)
-
-
-def show_claims(studies: Sequence[Path], console: Console) -> None:
-    """Print verdicts, if there are networks to judge by."""
-    if studies:
-        console.print(claims_table(group_findings(judge(studies))))
+        studies = [study for folder in self.folders for study in open_studies(folder)]
+        if studies:
+            console.print(claims_table(group_findings(judge_studies(studies))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +134,5 @@ class Activations:
         self.output.mkdir(parents=True, exist_ok=True)
         console.print(curvature_table(listed))
         for order, name in ((0, "activations"), (2, "second-derivatives")):
-            figure = activation_figure(drawn, order)
-            path = write_bytes_atomic(self.output / f"{name}.png", png(figure))
-            say(console, f"Figure: {path}")
-            path = write_text_atomic(self.output / f"{name}.svg", svg(figure))
-            say(console, f"Figure: {path}")
+            for path in save_figure(activation_figure(drawn, order), self.output / name):
+                say(console, f"Figure: {path}")

@@ -16,15 +16,13 @@ from rich.console import Console
 
 from rctaf_jax.config import DiagonalConfig, HessianConfig
 from rctaf_jax.errors import InputError
-from rctaf_jax.experiments.show.plotting import png, svg
+from rctaf_jax.experiments.show.plotting import save_figure
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.files import (
     read_arrays,
     read_json,
     write_arrays,
-    write_bytes_atomic,
     write_json,
-    write_text_atomic,
 )
 from rctaf_jax.hessian import (
     Estimate,
@@ -227,6 +225,5 @@ def _write(folder: Path, found: Estimate, described: dict[str, Any]) -> None:
         }
         write_arrays(folder / "diagonal.npz", arrays, compressed=False)
     figure = hessian_figure(described, found.diagonal)
-    write_bytes_atomic(folder / "hessian.png", png(figure))
-    write_text_atomic(folder / "hessian.svg", svg(figure))
+    save_figure(figure, folder / "hessian")
     write_json(folder / "hessian.json", described)

@@ -21,6 +21,7 @@ from rctaf_jax.activations import Activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.data import Dataset, Split
 from rctaf_jax.errors import Preempted
+from rctaf_jax.experiments.results.phrasing import describe_row
 from rctaf_jax.experiments.run.environment import describe_environment
 from rctaf_jax.experiments.run.folder import RunConfig, claim_folder, load_data
 from rctaf_jax.experiments.run.measure import (
@@ -143,7 +144,7 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
         for family in by_family(entries):
             if missing_groups(sweep, family):
                 for row in finish_family(sweep, family, progress, should_stop):
-                    progress.member(row)
+                    progress.member(describe_row(row))
                     if should_stop():
                         raise Preempted()
     unfinished.clear(sweep.folder)
