@@ -54,7 +54,7 @@ from rctaf_jax.eval.autoattack.attack import Attack, Examples
 from rctaf_jax.eval.autoattack.pool import make_programs
 from rctaf_jax.eval.autoattack.versions import attacks_named
 from rctaf_jax.experiments.paper.overhead import (
-    PAPER,
+    PAPER_COSTS,
     REFERENCE,
     over_reference,
     paper_ratio,
@@ -187,7 +187,7 @@ def programs_for(target: Target) -> dict[str, Lower]:
             name = f"attack {norm} {attack.name}"
             lowered[name] = functools.partial(attack_steps, target, attack)
     lowered["Hessian product"] = functools.partial(hessian_product, target)
-    for activation in PAPER:
+    for activation in PAPER_COSTS:
         name = f"activation {activation}"
         lowered[name] = functools.partial(alone, activation, method="standard")
     return lowered
@@ -317,7 +317,7 @@ def compare_activations(programs: Mapping[str, Any]) -> dict[str, Any]:
     """Each activation's memory and traffic over ReLU's, and the verdict on beta = 2."""
     rows = {
         activation: programs[f"activation {activation}"]
-        for activation in PAPER
+        for activation in PAPER_COSTS
         if "temporary_bytes" in programs.get(f"activation {activation}", {})
     }
     if REFERENCE not in rows:

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rctaf_jax.experiments.paper.overhead import (
-    PAPER,
+    PAPER_COSTS,
     REFERENCE,
     StepSize,
     measure_memory,
@@ -47,7 +47,7 @@ MOST_TIME, MOST_MEMORY = 1.15, 1.10
 class Benchmark:
     """Time and memory of a training step, by activation."""
 
-    activations: tuple[str, ...] = tuple(PAPER)
+    activations: tuple[str, ...] = tuple(PAPER_COSTS)
     """Which; relu must be among them."""
     width: float = 1.0
     """Of the network whose memory is reported."""

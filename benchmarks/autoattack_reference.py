@@ -129,7 +129,7 @@ def forward_seconds(network: Any, images: np.ndarray) -> float:
         started = time.perf_counter()
         compiled(x).block_until_ready()
         seconds.append(time.perf_counter() - started)
-    return harness.spread(seconds).median
+    return harness.quartiles(seconds).median
 
 
 def compare(

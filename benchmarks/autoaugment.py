@@ -116,7 +116,7 @@ def measure_step(benchmark: Benchmark, keys: Array, images: Array) -> dict[str, 
     step()
     times = harness.interleaved({"step": step, "policy": two_views}, benchmark.step_rounds)
     return {
-        "seconds": harness.spread(times["step"].wall)._asdict(),
+        "seconds": harness.quartiles(times["step"].wall)._asdict(),
         "share": harness.ratio(times["policy"].wall, times["step"].wall)._asdict(),
         "cpu_share": harness.ratio(times["policy"].cpu, times["step"].cpu)._asdict(),
         "all": {name: own._asdict() for name, own in times.items()},
@@ -127,8 +127,8 @@ def describe(times: dict[str, harness.Times]) -> dict[str, Any]:
     """Seconds of a batch, on the clock and of the process."""
     return {
         name: {
-            "seconds": harness.spread(own.wall)._asdict(),
-            "cpu_seconds": harness.spread(own.cpu)._asdict(),
+            "seconds": harness.quartiles(own.wall)._asdict(),
+            "cpu_seconds": harness.quartiles(own.cpu)._asdict(),
             "ratio": harness.ratio(own.wall, times[REFERENCE].wall)._asdict(),
             "all": own._asdict(),
         }

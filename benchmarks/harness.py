@@ -8,11 +8,18 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from rctaf_jax.experiments.paper.timing import Contender, Spread, Times, interleaved, ratio, spread
+from rctaf_jax.experiments.paper.timing import (
+    Contender,
+    Quartiles,
+    Times,
+    interleaved,
+    quartiles,
+    ratio,
+)
 from rctaf_jax.experiments.run.environment import describe_environment
 from rctaf_jax.files import write_json
 
-__all__ = ["Contender", "Spread", "Times", "interleaved", "ratio", "save", "spread", "start"]
+__all__ = ["Contender", "Quartiles", "Times", "interleaved", "quartiles", "ratio", "save", "start"]
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmarks"
 

@@ -242,8 +242,8 @@ def describe(times: Mapping[str, harness.Times], references: Sequence[str]) -> d
     """Seconds of each contender, and over those of the references."""
     return {
         name: {
-            "seconds": harness.spread(own.wall)._asdict(),
-            "cpu_seconds": harness.spread(own.cpu)._asdict(),
+            "seconds": harness.quartiles(own.wall)._asdict(),
+            "cpu_seconds": harness.quartiles(own.cpu)._asdict(),
             "over": {
                 reference: {
                     "wall": harness.ratio(own.wall, times[reference].wall)._asdict(),
@@ -380,7 +380,7 @@ def milliseconds(row: Mapping[str, Any]) -> str:
 def quotient(row: Mapping[str, Any], reference: str, clock: str = "wall") -> str:
     """The median and the quartiles of a ratio."""
     ratio = row["over"][reference][clock]
-    median, low, high = (number(ratio[name]) for name in harness.Spread._fields)
+    median, low, high = (number(ratio[name]) for name in harness.Quartiles._fields)
     return f"{median} ({low}-{high})"
 
 

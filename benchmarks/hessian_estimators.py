@@ -191,7 +191,7 @@ def measure_time(benchmark: Benchmark, methods: Mapping[str, Method]) -> dict[st
     reference = next(iter(times.values()))
     return {
         name: {
-            "seconds_per_product": harness.spread([t / count for t in own.wall])._asdict(),
+            "seconds_per_product": harness.quartiles([t / count for t in own.wall])._asdict(),
             "ratio": harness.ratio(own.wall, reference.wall)._asdict(),
             "cpu_ratio": harness.ratio(own.cpu, reference.cpu)._asdict(),
             "all": own._asdict(),

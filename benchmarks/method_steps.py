@@ -129,7 +129,7 @@ def describe(
         found[method] = {
             **facts[method],
             "memory": facts[method]["megabytes"] / facts[REFERENCE]["megabytes"],
-            "seconds": harness.spread(own.wall)._asdict(),
+            "seconds": harness.quartiles(own.wall)._asdict(),
             "ratio": harness.ratio(own.wall, times[REFERENCE].wall)._asdict(),
             "cpu_ratio": ratio._asdict(),
             "cpu_ratio_over_passes": ratio.median / passes,

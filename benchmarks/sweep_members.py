@@ -132,7 +132,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "compilations": {name: total[function] for name, function in PROGRAMS.items()},
         "compilations_after_first_member": dict(later),
         "first_member_seconds": rows[0]["seconds"],
-        "later_member_seconds": harness.spread([row["seconds"] for row in rows[1:]])._asdict(),
+        "later_member_seconds": harness.quartiles([row["seconds"] for row in rows[1:]])._asdict(),
         "members": [{**row, "compilations": dict(row["compilations"])} for row in rows],
     }
 
@@ -152,7 +152,7 @@ def compare_stacks(
     alone, work = times[str(benchmark.stacks[0])], benchmark.num_alphas * benchmark.steps
     return {
         name: {
-            "seconds_per_member_step": harness.spread([t / work for t in own.wall])._asdict(),
+            "seconds_per_member_step": harness.quartiles([t / work for t in own.wall])._asdict(),
             "ratio": harness.ratio(own.wall, alone.wall)._asdict(),
             "cpu_ratio": harness.ratio(own.cpu, alone.cpu)._asdict(),
             "all": own._asdict(),

@@ -313,10 +313,10 @@ def describe(problem: Problem, times: dict[str, harness.Times]) -> dict[str, Any
     rates = {dtype: matmul_rate(dtype) for dtype in set(names.values())}
     rows = {}
     for name, own in times.items():
-        median, rate = harness.spread(own.wall).median, rates[names[name]]
+        median, rate = harness.quartiles(own.wall).median, rates[names[name]]
         rows[name] = {
-            "seconds": harness.spread(own.wall)._asdict(),
-            "cpu_seconds": harness.spread(own.cpu)._asdict(),
+            "seconds": harness.quartiles(own.wall)._asdict(),
+            "cpu_seconds": harness.quartiles(own.cpu)._asdict(),
             "images_per_second": len(problem.labels) / median,
             "gflops_per_second": operations / median / 1e9,
             "matmul_gflops_per_second": rate / 1e9,
@@ -360,7 +360,7 @@ def matmul_rate(dtype: str) -> float:
         started = time.perf_counter()
         product(matrix, matrix).block_until_ready()
         seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / harness.spread(seconds).median
+    return 2 * size**3 / harness.quartiles(seconds).median
 
 
 def speedups(times: dict[str, harness.Times]) -> dict[str, Any]:

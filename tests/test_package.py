@@ -14,18 +14,46 @@ FOLDERS = ("rctaf_jax", "models", *ROOMS)
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
+SHELL = ROOT / "rctaf_jax" / "experiments"
+SHELL_ROOMS = (
+    "command",
+    "paper",
+    "pages",
+    "claims",
+    "appendix",
+    "sweep",
+    "run",
+    "results",
+    "show",
+)
+"""From the top: each imports from those after it only."""
+
+
+_APGD = "rctaf_jax.eval.autoattack.apgd"
+KNOWN_CIRCLES = [[_APGD, f"{_APGD}_l1", _APGD]]
+"""To be empty."""
+
+
+def name_of(path: Path) -> str:
+    """The module's full name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "rctaf_jax" else ("rctaf_jax", *parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
 def imported(path: Path) -> set[str]:
-    """Every module a file imports, by its full name inside `rctaf_jax`."""
-    package = ["rctaf_jax", *path.relative_to(ROOT).parts[:-1]]
-    if package[1] == "rctaf_jax":
-        package.pop(1)
+    """Every module a file imports, wherever in it, by its full name inside `rctaf_jax`."""
+    package = name_of(path).split(".")
+    if path.stem != "__init__":
+        package.pop()
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
-            names.add(".".join([*base, *([node.module] if node.module else [])]))
+            base += [node.module] if node.module else []
+            names |= {".".join([*base, *end]) for end in ((), *((a.name,) for a in node.names))}
     return names
 
 
@@ -46,6 +74,60 @@ def test_imports_point_down(path):
     if room != "models":
         assert not any(name.split(".")[0] == "flax" for name in names)
     assert "tensorflow" not in {name.split(".")[0] for name in names} or path.stem == "tfds"
+
+
+@pytest.mark.parametrize("path", sorted(SHELL.rglob("*.py")), ids=name_of)
+def test_the_rooms_of_the_shell_point_down(path):
+    room = path.relative_to(SHELL).parts[0]
+    order = dict(zip(SHELL_ROOMS, range(len(SHELL_ROOMS)), strict=True))
+    reached = {
+        name.split(".")[2] for name in imported(path) if name.startswith("rctaf_jax.experiments.")
+    }
+    wrong = {other for other in reached & {*order} if order[other] < order.get(room, 0)}
+    assert not wrong
+
+
+def test_a_room_of_the_shell_has_a_dozen_files_at_most():
+    folders = {path.parent for path in SHELL.rglob("*.py")}
+    assert {folder.name for folder in folders} == {"experiments", "exhibits", *SHELL_ROOMS}
+    files = {
+        folder.name: sum(path.stem != "__init__" for path in folder.glob("*.py"))
+        for folder in folders
+    }
+    assert max(files.values()) <= 12, files
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Each way from a module back to itself that a walk in depth meets."""
+    found, done = [], set()
+
+    def walk(name, trail):
+        if name in trail:
+            found.append([*trail[trail.index(name) :], name])
+        elif name not in done:
+            for other in sorted(graph[name]):
+                walk(other, [*trail, name])
+            done.add(name)
+
+    for name in sorted(graph):
+        walk(name, [])
+    return found
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_module_is_in_a_circle():
+    """A package's own modules run its `__init__`, which is no import of theirs."""
+    files = {name_of(path): path for path in SOURCES}
+    graph = {}
+    for name, path in files.items():
+        graph[name] = (imported(path) & files.keys()) - {name}
+        # `from .rows import Row` names the package too: only what is in it is imported.
+        graph[name] -= {other for other in graph[name] if name.startswith(f"{other}.")}
+    assert circles(graph) == KNOWN_CIRCLES
 
 
 def test_only_one_file_calls_pmap():

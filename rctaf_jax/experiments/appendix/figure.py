@@ -22,7 +22,7 @@ from rctaf_jax.experiments.show.plotting import (
 )
 from rctaf_jax.experiments.show.wording import ALPHA, SIGMA, count, number
 
-from .tables import Rows, distinct, middle, select
+from .tables import AppendixRows, distinct, middle, select
 
 _SMALLEST = 1e-17  # a logarithmic axis has no 0
 _DASHES: tuple[tuple[float, tuple[float, ...]] | Literal["-"], ...] = (
@@ -32,7 +32,7 @@ _DASHES: tuple[tuple[float, tuple[float, ...]] | Literal["-"], ...] = (
 )
 
 
-def appendix_figure(rows: Rows) -> Figure:
+def appendix_figure(rows: AppendixRows) -> Figure:
     """Errors by depth and by layer, the share of the part with sigma'', and its growth with alpha.
 
     Args:
@@ -48,11 +48,11 @@ def appendix_figure(rows: Rows) -> Figure:
 class _Line(NamedTuple):
     look: Look
     name: str
-    rows: Rows
+    rows: AppendixRows
     text: str
 
 
-def _draw_errors(axes: Axes, rows: Rows) -> None:
+def _draw_errors(axes: Axes, rows: AppendixRows) -> None:
     """The diagonal's error against depth for the smallest beta, with its range over seeds."""
     beta, depths = min(distinct(rows, "beta")), distinct(rows, "hidden_layers")
     lines = _error_lines(select(rows, beta=beta))
@@ -69,7 +69,7 @@ def _draw_errors(axes: Axes, rows: Rows) -> None:
     _label(axes, depths[-1], [(line.look, line.rows[-1][line.name], line.text) for line in lines])
 
 
-def _error_lines(rows: Rows) -> list[_Line]:
+def _error_lines(rows: AppendixRows) -> list[_Line]:
     alphas, last = distinct(rows, "alpha"), max(distinct(rows, "steps"))
     shown = list(dict.fromkeys((alphas[0], middle(alphas), alphas[-1])))
     lines = [
@@ -82,7 +82,7 @@ def _error_lines(rows: Rows) -> list[_Line]:
     return lines
 
 
-def _draw_layers(axes: Axes, rows: Rows) -> None:
+def _draw_layers(axes: Axes, rows: AppendixRows) -> None:
     """The error of the paper's D in each hidden layer of the deepest network."""
     depth, alpha = max(distinct(rows, "hidden_layers")), middle(distinct(rows, "alpha"))
     line = select(rows, hidden_layers=depth, alpha=alpha, steps=0)
@@ -99,7 +99,7 @@ def _draw_layers(axes: Axes, rows: Rows) -> None:
     _label(axes, 0.7 - 0.14 * depth, named)
 
 
-def _draw_shares(axes: Axes, rows: Rows) -> None:
+def _draw_shares(axes: Axes, rows: AppendixRows) -> None:
     """The share of the part with sigma'' against alpha, before, during and after training."""
     depth, steps = middle(distinct(rows, "hidden_layers")), distinct(rows, "steps")
     of_depth, alphas = select(rows, hidden_layers=depth), distinct(rows, "alpha")
@@ -118,7 +118,7 @@ def _draw_shares(axes: Axes, rows: Rows) -> None:
     _dash_legend(axes, [count(at, "training step") for at in steps])
 
 
-def _draw_growth(axes: Axes, rows: Rows) -> None:
+def _draw_growth(axes: Axes, rows: AppendixRows) -> None:
     """The sizes of both parts at initialisation against alpha."""
     depth, alphas = middle(distinct(rows, "hidden_layers")), distinct(rows, "alpha")
     ends = []

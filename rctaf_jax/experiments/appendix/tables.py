@@ -9,10 +9,10 @@ from rich.text import Text
 
 from rctaf_jax.experiments.show.wording import ALPHA, CURVATURE, SIGMA, number
 
-Rows = Sequence[Mapping[str, Any]]
+AppendixRows = Sequence[Mapping[str, Any]]
 
 
-def select(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
+def select(rows: AppendixRows, **wanted: Any) -> list[Mapping[str, Any]]:
     """The rows that have these values.
 
     Example:
@@ -22,7 +22,7 @@ def select(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
     return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
-def distinct(rows: Rows, name: str) -> list[Any]:
+def distinct(rows: AppendixRows, name: str) -> list[Any]:
     """The values of a column, ascending.
 
     Example:
@@ -42,7 +42,7 @@ def middle(values: Sequence[Any]) -> Any:
     return values[len(values) // 2]
 
 
-def error_table(rows: Rows) -> Table:
+def error_table(rows: AppendixRows) -> Table:
     """Relative error of the diagonal, by beta, depth and alpha."""
     alphas, last = distinct(rows, "alpha"), max(distinct(rows, "steps"))
     headings = [f"{ALPHA} = {number(alpha)}" for alpha in alphas]
@@ -72,7 +72,7 @@ def error_table(rows: Rows) -> Table:
     return table
 
 
-def layer_table(rows: Rows) -> Table:
+def layer_table(rows: AppendixRows) -> Table:
     """Relative error of the paper's D and of its diagonal, layer by layer, at the largest depth."""
     depth, alpha = max(distinct(rows, "hidden_layers")), middle(distinct(rows, "alpha"))
     layers = [f"layer {layer + 1}" for layer in range(depth)]
@@ -87,7 +87,7 @@ def layer_table(rows: Rows) -> Table:
     return table
 
 
-def growth_table(rows: Rows) -> Table:
+def growth_table(rows: AppendixRows) -> Table:
     """Size of H_kk and the share of its part with sigma'', by beta and alpha."""
     depth, all_steps = middle(distinct(rows, "hidden_layers")), distinct(rows, "steps")
     shares = [f"% at {steps}" for steps in all_steps]

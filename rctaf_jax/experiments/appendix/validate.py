@@ -11,9 +11,10 @@ from rich.console import Console
 
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.experiments.run.environment import describe_environment
-from rctaf_jax.experiments.show.plotting import png, svg
+from rctaf_jax.experiments.show.plotting import save_figure
 from rctaf_jax.experiments.show.progress import make_bars
-from rctaf_jax.files import write_bytes_atomic, write_json, write_text_atomic
+from rctaf_jax.experiments.show.terminal import say
+from rctaf_jax.files import write_json
 
 from .figure import appendix_figure
 from .measure import AppendixConfig, Measurement, measure_depth
@@ -50,13 +51,11 @@ def validate_appendix(
             "rows": rows,
         },
     )
-    figure = appendix_figure(rows)
-    write_bytes_atomic(output / "appendix.png", png(figure))
-    write_text_atomic(output / "appendix.svg", svg(figure))
+    save_figure(appendix_figure(rows), output / "appendix")
     for table in (error_table(rows), layer_table(rows), growth_table(rows)):
         console.print(table)
     names = ", ".join(f"appendix.{ending}" for ending in ("json", "png", "svg"))
-    console.print(f"Results: {names} in {output}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"Results: {names} in {output}")
     return rows
 
 
@@ -73,7 +72,7 @@ def _measure(config: AppendixConfig, console: Console) -> list[dict[str, Any]]:
                     place = Place(beta, depth, steps)
                     rows += _rows(place, config.alphas, measurement)
                 bars.advance(task)
-            console.print(f"beta = {beta} is measured.", highlight=False)
+            say(console, f"beta = {beta} is measured.")
     return rows
 
 

@@ -14,11 +14,11 @@ from jaxtyping import Float
 
 from rctaf_jax.experiments.show.wording import ALPHA
 
-from .evidence import Curve, Measured
-from .verdict import Finding, Unsaid, decide, share, undecided
+from .evidence import FamilyCurve, Measured
+from .verdict import Finding, Unsaid, decide, share
 
 MOST_CURVATURE = 15.0
-UNIT = f"points more spread at equal {ALPHA}"
+_UNIT = f"points more spread at equal {ALPHA}"
 _NUM_PLACES = 50
 
 
@@ -32,11 +32,11 @@ def curvature_organises(claim: str, measured: Measured) -> list[Finding] | Unsai
     by_curvature = _interpolations([curve.curvatures for curve in curves])
     if by_alpha is None or by_curvature is None:
         note = "the betas have no range of alpha or curvature in common"
-        return [undecided(claim, measured.study, "", note)]
+        return [Finding(claim, measured.study, "", note=note)]
     means = [curve.means[None] for curve in curves]
     draws = [curve.draws for curve in curves]
-    value = float((spread(means, by_alpha) - spread(means, by_curvature))[0])
-    drawn = spread(draws, by_alpha) - spread(draws, by_curvature)
+    value = float((spread_between(means, by_alpha) - spread_between(means, by_curvature))[0])
+    drawn = spread_between(draws, by_alpha) - spread_between(draws, by_curvature)
     low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
     p_for, p_against = share(drawn <= 0), share(drawn >= 0)
     return [
@@ -47,7 +47,7 @@ def curvature_organises(claim: str, measured: Measured) -> list[Finding] | Unsai
             100 * value,
             100 * low,
             100 * high,
-            UNIT,
+            _UNIT,
             float(np.mean(drawn > 0)),
             p_for,
             p_against,
@@ -57,7 +57,7 @@ def curvature_organises(claim: str, measured: Measured) -> list[Finding] | Unsai
     ]
 
 
-def _below(curve: Curve) -> Curve:
+def _below(curve: FamilyCurve) -> FamilyCurve:
     """The part of a curve below the bound."""
     chosen = curve.curvatures <= MOST_CURVATURE * (1 + 1e-6)
     return curve._replace(
@@ -81,7 +81,7 @@ def _interpolations(axes: Sequence[Float[np.ndarray, " n"]]) -> list[np.ndarray]
     ]
 
 
-def spread(
+def spread_between(
     values: Sequence[Float[np.ndarray, "B n"]], matrices: Sequence[Float[np.ndarray, "m n"]]
 ) -> Float[np.ndarray, " B"]:
     """Root mean, over places, of the variance between curves."""

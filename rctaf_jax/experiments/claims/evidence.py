@@ -1,28 +1,34 @@
 """The measurements of one study as the claims need them: by activation, with draws."""
 
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from rctaf_jax.experiments.results.outcomes import outcomes_of
+from rctaf_jax.experiments.results.grouping import by_activation, grouped
 from rctaf_jax.experiments.results.row import Row
-from rctaf_jax.experiments.results.rows import Results, load_results
+from rctaf_jax.experiments.results.studies import Study
 
-from .sampling import Sample, Values, draw, find_noise, fit_effects, image_covariance
+from .sampling import (
+    SampledMeans,
+    Values,
+    draw_means,
+    find_noise,
+    fit_effects,
+    image_covariance,
+)
 
-Quantity = Literal["robust", "clean", "hessian"]
-ROBUST: Quantity = "robust"
-CLEAN: Quantity = "clean"
-HESSIAN: Quantity = "hessian"
+QuantityName = Literal["robust", "clean", "hessian"]
+ROBUST: QuantityName = "robust"
+CLEAN: QuantityName = "clean"
+HESSIAN: QuantityName = "hessian"
 _SEED = 0
 _NO_NOISE = "too few repeated seeds and curvatures to tell what chance does: repeat seeds"
 
 
-class Group(NamedTuple):
+class ActivationGroup(NamedTuple):
     """One activation and the networks that have it, one for each seed.
 
     Attributes:
@@ -37,21 +43,7 @@ class Group(NamedTuple):
     rows: tuple[Row, ...]
 
 
-class Study(NamedTuple):
-    """Networks that differ in activation and seed only.
-
-    Attributes:
-      name: method, network and data in words.
-      folder: where they are.
-      results: what the folder holds.
-    """
-
-    name: str
-    folder: Path
-    results: Results
-
-
-class Curve(NamedTuple):
+class FamilyCurve(NamedTuple):
     """One quantity of one family by rising curvature.
 
     Attributes:
@@ -82,23 +74,18 @@ class Measured(NamedTuple):
     """
 
     study: str
-    groups: tuple[Group, ...]
-    sample: Sample
+    groups: tuple[ActivationGroup, ...]
+    sample: SampledMeans
     unresolved: frozenset[str] = frozenset()
 
-    def curves(self) -> list[Curve]:
-        """Each member of the family, by beta."""
-        families: dict[str, list[int]] = {}
-        for index, group in enumerate(self.groups):
-            if group.beta is not None:
-                families.setdefault(group.family, []).append(index)
-        curves = [self._curve(family, places) for family, places in families.items()]
+    def curves(self) -> list[FamilyCurve]:
+        """The curves of the family, by beta."""
+        curves = [self._curve(*found) for found in rising_places(self.groups).items()]
         return sorted(curves, key=lambda curve: curve.beta)
 
-    def _curve(self, family: str, places: list[int]) -> Curve:
-        rising = sorted(places, key=lambda place: self.groups[place].curvature)
+    def _curve(self, family: str, rising: list[int]) -> FamilyCurve:
         groups = [self.groups[place] for place in rising]
-        return Curve(
+        return FamilyCurve(
             family,
             groups[0].beta or 0,
             np.array([group.curvature for group in groups]),
@@ -116,54 +103,38 @@ class Lack(NamedTuple):
     reason: str
 
 
-def open_study(folder: Path) -> Study:
-    """Reads a results folder.
-
-    Raises:
-      InputError: as `load_results` does.
-    """
-    results = load_results(folder)
-    train = results.config["train"]
-    width = "" if train["width"] == 1 else f" (width {train['width']:.3g})"
-    return Study(
-        f"{train['method']}, {train['model']}{width}, {results.data['name']}", folder, results
-    )
-
-
-def group_rows(rows: Sequence[Row]) -> list[Group]:
+def group_measured(rows: Sequence[Row]) -> list[ActivationGroup]:
     """Measured networks by activation."""
-    groups: dict[tuple[str, float | None], list[Row]] = {}
-    for row in rows:
-        if row.is_done:
-            groups.setdefault((row.family, row.alpha), []).append(row)
     return [
-        Group(family, rows[0].beta, alpha, rows[0].max_curvature, tuple(rows))
-        for (family, alpha), rows in groups.items()
+        ActivationGroup(
+            group[0].family, group[0].beta, group[0].alpha, group[0].max_curvature, tuple(group)
+        )
+        for group in by_activation(row for row in rows if row.is_done)
     ]
 
 
-def measure(study: Study, quantity: Quantity) -> Measured | Lack:
+def measure_quantity(study: Study, quantity: QuantityName) -> Measured | Lack:
     """A quantity of a study with draws; the same draws every time."""
     reader = _hessians if quantity == HESSIAN else _accuracies
     return reader(study, quantity)
 
 
-def _accuracies(study: Study, quantity: Quantity) -> Measured | Lack:
-    groups = group_rows(study.results.rows)
+def _accuracies(study: Study, quantity: QuantityName) -> Measured | Lack:
+    groups = group_measured(study.results.rows)
     name = {ROBUST: "robust", CLEAN: "clean_correct"}[quantity]
     if not groups:
-        return Lack(study.name, "no network was measured")
-    outcomes = [{row.seed: _outcomes(study, row, name) for row in g.rows} for g in groups]
+        return Lack(study.title, "no network was measured")
+    outcomes = [{row.seed: study.outcomes[row.id][name] for row in g.rows} for g in groups]
     values = [{seed: float(o.mean()) for seed, o in group.items()} for group in outcomes]
     return _measured(study, groups, values, image_covariance(outcomes))
 
 
-def _hessians(study: Study, quantity: Quantity) -> Measured | Lack:
+def _hessians(study: Study, quantity: QuantityName) -> Measured | Lack:
     """Log Hessian norms of the activations all of whose networks have one."""
-    measured = group_rows(study.results.rows)
+    measured = group_measured(study.results.rows)
     groups = [group for group in measured if all(_norm(row) is not None for row in group.rows)]
     if not groups:
-        return Lack(study.name, "no Hessian norm was measured")
+        return Lack(study.title, "no Hessian norm was measured")
     values = [{row.seed: math.log(_norm(row) or math.nan) for row in g.rows} for g in groups]
     unresolved = frozenset(
         group.family
@@ -175,33 +146,30 @@ def _hessians(study: Study, quantity: Quantity) -> Measured | Lack:
 
 def _measured(
     study: Study,
-    groups: Sequence[Group],
+    groups: Sequence[ActivationGroup],
     values: Values,
     images: Float[np.ndarray, "G G"] | None,
     unresolved: frozenset[str] = frozenset(),
 ) -> Measured | Lack:
     effects = fit_effects(values)
-    noise = find_noise(values, effects, _families(groups))
+    families = rising_places(groups).values()
+    curves = [(places, [groups[place].curvature for place in places]) for places in families]
+    noise = find_noise(values, effects, curves)
     if noise is None:
-        return Lack(study.name, _NO_NOISE)
-    sample = draw(np.random.default_rng(_SEED), values, effects, noise, images)
-    return Measured(study.name, tuple(groups), sample, unresolved)
+        return Lack(study.title, _NO_NOISE)
+    sample = draw_means(np.random.default_rng(_SEED), values, effects, noise, images)
+    return Measured(study.title, tuple(groups), sample, unresolved)
 
 
 def _norm(row: Row) -> float | None:
     return row.hessian.rms if row.hessian is not None else None
 
 
-def _outcomes(study: Study, row: Row, name: str) -> Bool[np.ndarray, " N"]:
-    return outcomes_of(study.folder, row)[name]
-
-
-def _families(groups: Sequence[Group]) -> list[tuple[list[int], list[float]]]:
-    """For each family: its places among the groups, and curvatures, rising."""
-    families: dict[str, list[int]] = {}
-    for index, group in enumerate(groups):
-        if group.beta is not None:
-            families.setdefault(group.family, []).append(index)
-    key: Callable[[int], float] = lambda place: groups[place].curvature  # noqa: E731
-    ordered = [sorted(places, key=key) for places in families.values()]
-    return [(places, [groups[place].curvature for place in places]) for places in ordered]
+def rising_places(groups: Sequence[ActivationGroup]) -> dict[str, list[int]]:
+    """For each beta's family, its places among the groups by rising curvature."""
+    places = [place for place, group in enumerate(groups) if group.beta is not None]
+    families = grouped(places, lambda place: groups[place].family)
+    return {
+        family: sorted(own, key=lambda place: groups[place].curvature)
+        for family, own in families.items()
+    }

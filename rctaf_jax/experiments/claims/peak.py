@@ -16,14 +16,13 @@ import math
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import f as f_distribution
 
 from rctaf_jax.experiments.show.wording import CURVATURE, PAPER_RANGE, family_label, number
 
-from .evidence import Curve, Measured
+from .evidence import FamilyCurve, Measured
 from .sampling import Noise
 from .smooth import LEAST_POINTS, Peaks, find_peaks
-from .verdict import Finding, decide, share, undecided
+from .verdict import Finding, decide, share
 
 FLAT_LEVEL = 0.05
 FLAT = "differences between curvatures are no larger than chance, so there is no peak to place"
@@ -37,14 +36,14 @@ def peak_in_range(claim: str, measured: Measured, sign: int) -> list[Finding]:
     return [find_peak(claim, measured, curve, sign) for curve in measured.curves()]
 
 
-def find_peak(claim: str, measured: Measured, curve: Curve, sign: int) -> Finding:
+def find_peak(claim: str, measured: Measured, curve: FamilyCurve, sign: int) -> Finding:
     """One curve's peak and whether it lies in the range."""
     subject = family_label(curve.family)
     if curve.family in measured.unresolved:
-        return undecided(claim, measured.study, subject, UNRESOLVED)
+        return Finding(claim, measured.study, subject, note=UNRESOLVED)
     if len(curve.means) < LEAST_POINTS:
         note = f"{len(curve.means)} curvatures; a smooth curve needs {LEAST_POINTS}"
-        return undecided(claim, measured.study, subject, note)
+        return Finding(claim, measured.study, subject, note=note)
     peaks = find_peaks(curve.curvatures, sign * curve.means, sign * curve.draws)
     probability = peaks.probability(*PAPER_RANGE)
     p_for, p_against = _p_values(curve.curvatures, sign * curve.draws, probability)
@@ -105,7 +104,7 @@ def _p_values(
     return p_for, min(1.0, max(len(lower) * min(lower), probability))
 
 
-def _note(curve: Curve, noise: Noise, peaks: Peaks) -> str:
+def _note(curve: FamilyCurve, noise: Noise, peaks: Peaks) -> str:
     """What the place and its interval alone would not tell."""
     places = intervals(curve.curvatures)
     if 0 not in places:
@@ -120,8 +119,10 @@ def _note(curve: Curve, noise: Noise, peaks: Peaks) -> str:
     return f"at the {peaks.edge} curvature tried: it may lie beyond" if peaks.edge else ""
 
 
-def flatness(curve: Curve, noise: Noise) -> float:
+def flatness(curve: FamilyCurve, noise: Noise) -> float:
     """p value of the F test that all activations of a curve have the same mean."""
+    from scipy.stats import f as f_distribution  # half a second, which only verdicts pay
+
     size = len(curve.means)
     if size < 2:
         return 1.0

@@ -1,20 +1,22 @@
 """The paper's claims, in its order, and how each is put to the test."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
+from rctaf_jax.experiments.results.grouping import grouped
+from rctaf_jax.experiments.results.studies import Study, open_study
 from rctaf_jax.experiments.show.wording import ALPHA, CURVATURE
 
 from .baselines import beats_baselines
 from .curvature_or_alpha import curvature_organises
-from .evidence import CLEAN, HESSIAN, ROBUST, Lack, Measured, Quantity, Study, measure, open_study
+from .evidence import CLEAN, HESSIAN, ROBUST, Lack, Measured, QuantityName, measure_quantity
 from .generality import same_elsewhere
 from .peak import peak_in_range
 from .slopes import PERCENT, POINTS, beta_2_falls_fastest, one_sided
-from .verdict import Finding, Unsaid, Verdict, overall, undecided
+from .verdict import ClaimVerdict, Finding, Unsaid, overall
 
 Find = Callable[[str, Measured], list[Finding] | Unsaid]
 
@@ -35,7 +37,7 @@ class Claim(NamedTuple):
     name: str
     text: str
     source: str
-    quantity: Quantity
+    quantity: QuantityName
     find: Find
 
 
@@ -43,7 +45,7 @@ class Judged(NamedTuple):
     """A claim, what all that it was put to says together, and each finding."""
 
     claim: Claim
-    verdict: Verdict
+    verdict: ClaimVerdict
     findings: Sequence[Finding]
 
     @property
@@ -143,20 +145,30 @@ ELSEWHERE = Claim(
 )
 
 
-def judge(folders: Sequence[Path]) -> list[Finding]:
+def judge_folders(folders: Sequence[str | os.PathLike[str]]) -> list[Finding]:
     """Every claim put to the studies in results folders.
 
     Raises:
       InputError: if one of them is not a results folder.
     """
-    studies = [open_study(folder) for folder in folders]
+    return judge_studies([open_study(folder) for folder in folders])
+
+
+def judge_studies(studies: Sequence[Study]) -> list[Finding]:
+    """Every claim put to studies; nothing is found of none.
+
+    Raises:
+      InputError: if the outcomes of a network are not there.
+    """
+    if not studies:
+        return []
     adversarial = [study for study in studies if not is_standard(study)]
     standard = [study for study in studies if is_standard(study)] or adversarial
-    robust = [measure(study, ROBUST) for study in adversarial]
+    robust = [measure_quantity(study, ROBUST) for study in adversarial]
     measured = {
         ROBUST: robust,
-        CLEAN: [measure(study, CLEAN) for study in standard],
-        HESSIAN: [measure(study, HESSIAN) for study in standard],
+        CLEAN: [measure_quantity(study, CLEAN) for study in standard],
+        HESSIAN: [measure_quantity(study, HESSIAN) for study in standard],
     }
     findings = [found for claim in CLAIMS for found in judge_claim(claim, measured[claim.quantity])]
     if robust:
@@ -175,7 +187,7 @@ def judge_claim(claim: Claim, measured: Sequence[Measured | Lack]) -> list[Findi
     return _said(
         claim.name,
         [
-            [undecided(claim.name, of.study, "", of.reason)]
+            [Finding(claim.name, of.study, "", note=of.reason)]
             if isinstance(of, Lack)
             else claim.find(claim.name, of)
             for of in measured
@@ -187,14 +199,14 @@ def _said(claim: str, answers: Sequence[list[Finding] | Unsaid]) -> list[Finding
     """The findings of studies that a claim is about, or why it is about none."""
     findings = [found for answer in answers if isinstance(answer, list) for found in answer]
     unsaid = [answer for answer in answers if isinstance(answer, Unsaid)]
-    return findings or [undecided(claim, "", "", one.reason) for one in unsaid[:1]]
+    return findings or [Finding(claim, "", "", note=one.reason) for one in unsaid[:1]]
 
 
 def group_findings(findings: Sequence[Finding]) -> list[Judged]:
     """Findings by claim, in the paper's order; claims that nothing speaks of are left out."""
     judged = []
+    of_claim = grouped(findings, lambda finding: finding.claim)
     for claim in (*CLAIMS, ELSEWHERE):
-        own = [finding for finding in findings if finding.claim == claim.name]
-        if own:
+        if own := of_claim.get(claim.name):
             judged.append(Judged(claim, overall(own), own))
     return judged

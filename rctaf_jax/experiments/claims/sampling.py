@@ -63,7 +63,7 @@ class Effects(NamedTuple):
     freedom: float
 
 
-class Sample(NamedTuple):
+class SampledMeans(NamedTuple):
     """Means of one quantity and draws of them; a column is an activation.
 
     Attributes:
@@ -142,7 +142,7 @@ def _about_curves(
     return squares, freedom, SCATTER
 
 
-def draw(
+def draw_means(
     rng: np.random.Generator,
     values: Values,
     effects: Effects,
@@ -150,7 +150,7 @@ def draw(
     images: Float[np.ndarray, "G G"] | None = None,
     *,
     num_draws: int = NUM_DRAWS,
-) -> Sample:
+) -> SampledMeans:
     """Draws of the activations' values.
 
     Args:
@@ -167,7 +167,7 @@ def draw(
     if images is not None:
         steps += rng.standard_normal(shape) @ _root(images).T
     counts = np.array([len(group) for group in values], float)
-    return Sample(effects.means, effects.means + steps, counts, noise)
+    return SampledMeans(effects.means, effects.means + steps, counts, noise)
 
 
 def image_covariance(

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 
 from rctaf_jax.experiments.show.wording import PAPER_RANGE, family_label
 
-from .evidence import Curve, Measured
+from .evidence import FamilyCurve, Measured
 from .peak import UNRESOLVED
-from .verdict import Finding, Unsaid, decide, share, undecided
+from .verdict import Finding, Unsaid, decide, share
 
 POINTS, PERCENT = "points per doubling", "% per doubling"
 _LEAST = 2
@@ -34,17 +34,17 @@ class Slope(NamedTuple):
         return float(low), float(high)
 
 
-def below(curve: Curve) -> Bool[np.ndarray, " n"]:
+def below(curve: FamilyCurve) -> Bool[np.ndarray, " n"]:
     """The activations up to a curvature of 4."""
     return curve.curvatures <= PAPER_RANGE[0] * (1 + 1e-6)
 
 
-def above(curve: Curve) -> Bool[np.ndarray, " n"]:
+def above(curve: FamilyCurve) -> Bool[np.ndarray, " n"]:
     """The activations from a curvature of 10 on."""
     return curve.curvatures >= PAPER_RANGE[1] * (1 - 1e-6)
 
 
-def slope(curve: Curve, chosen: Bool[np.ndarray, " n"]) -> Slope | None:
+def slope(curve: FamilyCurve, chosen: Bool[np.ndarray, " n"]) -> Slope | None:
     """Least squares' slope over the chosen activations; None for fewer than two."""
     if chosen.sum() < _LEAST:
         return None
@@ -62,10 +62,10 @@ def one_sided(claim: str, measured: Measured, side: str, sign: int, unit: str) -
     for curve in measured.curves():
         subject, found = family_label(curve.family), slope(curve, choose(curve))
         if curve.family in measured.unresolved:
-            findings.append(undecided(claim, measured.study, subject, UNRESOLVED))
+            findings.append(Finding(claim, measured.study, subject, note=UNRESOLVED))
             continue
         if found is None:
-            findings.append(undecided(claim, measured.study, subject, _too_few(side)))
+            findings.append(Finding(claim, measured.study, subject, note=_too_few(side)))
             continue
         p_for, p_against = share(sign * found.draws <= 0), share(sign * found.draws >= 0)
         value, low, high = (_in_unit(end, unit) for end in (found.value, *found.interval))
@@ -130,7 +130,7 @@ def beta_2_falls_fastest(claim: str, measured: Measured) -> list[Finding] | Unsa
     ]
 
 
-def _slopes_of_both(one: Curve, other: Curve) -> tuple[Slope, Slope] | None:
+def _slopes_of_both(one: FamilyCurve, other: FamilyCurve) -> tuple[Slope, Slope] | None:
     """Slopes above 10 over the range that both curves have."""
     most = min(one.curvatures[-1], other.curvatures[-1]) * (1 + 1e-6)
     found = [slope(curve, above(curve) & (curve.curvatures <= most)) for curve in (one, other)]

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import make_smoothing_spline
-from scipy.optimize import brentq
 
 NUM_PARAMETERS = 5.0
 LEAST_POINTS = 5
@@ -59,7 +57,9 @@ def smoother(
 
 @functools.lru_cache(maxsize=64)
 def _smoother(at_curvatures: tuple[float, ...], at_places: tuple[float, ...]) -> np.ndarray:
-    """The same; kept, since the curves of a study have the same curvatures."""
+    """What `smoother` gives; kept, since the curves of a study have the same curvatures."""
+    from scipy.optimize import brentq  # a third of a second, which only verdicts pay
+
     curvatures, places = np.array(at_curvatures), np.array(at_places)
     x = np.log(curvatures)
     x = (x - x[0]) / (x[-1] - x[0])
@@ -77,6 +77,8 @@ def _matrix(
     x: Float[np.ndarray, " n"], at: Float[np.ndarray, " m"], smoothing: float
 ) -> Float[np.ndarray, "m n"]:
     """A smoothing spline's values at `at` for each unit vector of values at `x`."""
+    from scipy.interpolate import make_smoothing_spline
+
     columns = [make_smoothing_spline(x, unit, lam=smoothing)(at) for unit in np.eye(len(x))]
     return np.stack(columns, axis=1)
 

@@ -13,16 +13,16 @@ from jaxtyping import Bool
 
 from rctaf_jax.experiments.show.wording import number
 
-Verdict = Literal["supported", "not supported", "not enough data"]
-SUPPORTED: Verdict = "supported"
-REFUTED: Verdict = "not supported"
-UNDECIDED: Verdict = "not enough data"
+ClaimVerdict = Literal["supported", "not supported", "not enough data"]
+SUPPORTED: ClaimVerdict = "supported"
+REFUTED: ClaimVerdict = "not supported"
+UNDECIDED: ClaimVerdict = "not enough data"
 
 LEVEL = 0.025
 
 
 class Finding(NamedTuple):
-    """One claim put to one set of networks.
+    """One claim put to one set of networks; undecided where the data do not allow any number.
 
     Attributes:
       claim: name of the claim.
@@ -40,15 +40,15 @@ class Finding(NamedTuple):
     claim: str
     study: str
     subject: str
-    value: float | None
-    low: float | None
-    high: float | None
-    unit: str
-    probability: float | None
-    p_for: float | None
-    p_against: float | None
-    verdict: Verdict
-    note: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    probability: float | None = None
+    p_for: float | None = None
+    p_against: float | None = None
+    verdict: ClaimVerdict = UNDECIDED
+    note: str = ""
 
     @property
     def estimate(self) -> str:
@@ -66,17 +66,12 @@ class Unsaid(NamedTuple):
     reason: str
 
 
-def undecided(claim: str, study: str, subject: str, note: str) -> Finding:
-    """A finding without numbers: the data do not allow any."""
-    return Finding(claim, study, subject, None, None, None, "", None, None, None, UNDECIDED, note)
-
-
 def share(draws: Bool[np.ndarray, " B"]) -> float:
     """A p value: the share of draws on the other side; never 0, since there are only so many."""
     return float((1 + np.sum(draws)) / (1 + len(draws)))
 
 
-def decide(p_for: float | None, p_against: float | None) -> Verdict:
+def decide(p_for: float | None, p_against: float | None) -> ClaimVerdict:
     """The verdict of two p values; None never decides.
 
     >>> decide(0.01, 0.99), decide(0.3, 0.7), decide(0.99, 0.01), decide(None, None)
@@ -87,7 +82,7 @@ def decide(p_for: float | None, p_against: float | None) -> Verdict:
     return REFUTED if p_against is not None and p_against <= LEVEL else UNDECIDED
 
 
-def overall(findings: Sequence[Finding]) -> Verdict:
+def overall(findings: Sequence[Finding]) -> ClaimVerdict:
     """Of a claim about all of several things.
 
     Supported if each is: that all should err is rarer than that one does. Not supported if one is

@@ -9,15 +9,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from rctaf_jax.experiments.results.grouping import grouped
+from rctaf_jax.experiments.results.phrasing import norm
 from rctaf_jax.experiments.results.rows import Results
-from rctaf_jax.experiments.results.summary import Estimate, Summary
+from rctaf_jax.experiments.results.summary import IntervalEstimate, Summary
 from rctaf_jax.experiments.show.wording import (
     CURVATURE,
     PAPER_RANGE,
     count,
     family_label,
     listing,
-    norm,
     number,
     percent,
 )
@@ -42,7 +43,7 @@ class Best(NamedTuple):
 
     family: str
     curvature: float
-    estimate: Estimate
+    estimate: IntervalEstimate
     num_others: int
     num_overlapping: int
     edge: str | None
@@ -132,17 +133,24 @@ def uses_autoattack(results: Results) -> bool:
 
 
 def _best(
-    summaries: Sequence[Summary], quantity: Callable[[Summary], Estimate | None], *, sign: int
+    summaries: Sequence[Summary],
+    quantity: Callable[[Summary], IntervalEstimate | None],
+    *,
+    sign: int,
 ) -> list[Best]:
-    families: dict[str, list[tuple[float, Estimate]]] = {}
-    for summary in summaries:
-        estimate = quantity(summary)
-        if estimate is not None and summary.beta is not None:
-            families.setdefault(summary.family, []).append((summary.max_curvature, estimate))
-    return [_best_of(family, sorted(points), sign) for family, points in families.items()]
+    known = [
+        (summary.family, summary.max_curvature, estimate)
+        for summary in summaries
+        if summary.beta is not None and (estimate := quantity(summary)) is not None
+    ]
+    families = grouped(known, lambda point: point[0])
+    return [
+        _best_of(family, sorted(point[1:] for point in points), sign)
+        for family, points in families.items()
+    ]
 
 
-def _best_of(family: str, points: list[tuple[float, Estimate]], sign: int) -> Best:
+def _best_of(family: str, points: list[tuple[float, IntervalEstimate]], sign: int) -> Best:
     curvature, estimate = min(points, key=lambda point: sign * point[1].mean)
     others = [other for place, other in points if place != curvature]
     edge = None
@@ -176,17 +184,19 @@ def _baseline(summary: Summary, found: Sequence[Best]) -> str:
     assert summary.robust is not None
     robust = summary.robust
     text = f"{family_label(summary.family)}: {_accuracy(robust)}."
-    relations: dict[str, list[str]] = {}
-    for best in found:
-        if robust.overlaps(best.estimate):
-            relation = "overlaps with"
-        else:
-            relation = "lies below" if robust.mean < best.estimate.mean else "lies above"
-        relations.setdefault(relation, []).append(family_label(best.family))
-    parts = [f"{relation} the best of {listing(names)}" for relation, names in relations.items()]
+    parts = [
+        f"{relation} the best of {listing([family_label(best.family) for best in own])}"
+        for relation, own in grouped(found, lambda best: _relation(robust, best.estimate)).items()
+    ]
     return f"{text} Its interval {' and '.join(parts)}." if parts else text
 
 
-def _accuracy(estimate: Estimate) -> str:
+def _relation(one: IntervalEstimate, other: IntervalEstimate) -> str:
+    if one.overlaps(other):
+        return "overlaps with"
+    return "lies below" if one.mean < other.mean else "lies above"
+
+
+def _accuracy(estimate: IntervalEstimate) -> str:
     low, high = percent(estimate.low), percent(estimate.high)
     return f"{percent(estimate.mean)}% (95% interval {low} to {high})"

@@ -4,33 +4,27 @@ The page needs nothing but itself: figures and style are in it, and there is no 
 """
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from rctaf_jax.experiments.claims import Judged, group_findings, judge
-from rctaf_jax.experiments.results.figures import (
-    Panel,
-    by_family,
-    draw,
-    mechanism_panels,
-    robustness_panels,
-)
-from rctaf_jax.experiments.results.rows import Results, load_results, write_rows_csv
+from rctaf_jax.experiments.claims import Judged, group_findings, judge_studies
+from rctaf_jax.experiments.results.figures import mechanism_figure, robustness_figure
+from rctaf_jax.experiments.results.rows import Results, write_rows_csv
+from rctaf_jax.experiments.results.studies import Study
 from rctaf_jax.experiments.results.summary import Summary, summarise
-from rctaf_jax.experiments.run.environment import device_and_versions
 from rctaf_jax.experiments.show import wording
-from rctaf_jax.experiments.show.plotting import inline_svg, png, svg
-from rctaf_jax.files import read_json, write_bytes_atomic, write_text_atomic
+from rctaf_jax.experiments.show.plotting import save_figure
+from rctaf_jax.files import write_text_atomic
 
 from .findings import hessian_sentences, paper_sentences, robustness_sentences, uses_autoattack
-from .render import render
+from .origin import costs, settings, where_trained
+from .render import panels_of, render
 
-TEMPLATE = "report.html.jinja"
+_TEMPLATE = "report.html.jinja"
 
 _METHODS = {
     "standard": "to classify clean images (standard training, without attacks)",
@@ -39,11 +33,10 @@ _METHODS = {
     "(TRADES adversarial training)",
 }
 _ATTACK_LOSSES = {"ce": "the cross-entropy", "margin": "the margin of the best wrong class"}
-_PHASES = {"train": "training", "evaluate": "evaluation", "hessian": "Hessian norm"}
 
 
-def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Writes `report.html`, `members.csv` and the figures into a results folder, finished or not.
+def write_report(study: Study) -> Path:
+    """Writes `report.html`, `members.csv` and the figures into a study's folder, finished or not.
 
     The figures are `robustness` (the paper's Figure 3) and `mechanism` (Figure 7), each as PNG and
     SVG.
@@ -52,34 +45,25 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
       The path of `report.html`.
 
     Raises:
-      InputError: as `load_results` does.
+      InputError: if the outcomes of a network are not there.
     """
-    folder = Path(folder)
-    results = load_results(folder)
-    judged = group_findings(judge([folder]))
-    series = by_family(results.rows)
-    panels = {"robustness": robustness_panels(series), "mechanism": mechanism_panels(series)}
-    for name, group in panels.items():
-        figure = draw(list(group.values()))
-        write_bytes_atomic(folder / f"{name}.png", png(figure))
-        write_text_atomic(folder / f"{name}.svg", svg(figure))
-    write_rows_csv(results, folder / "members.csv")
-    where = where_trained(folder, results)
-    page = render_page(results, judged, panels["robustness"], panels["mechanism"], where)
-    return write_text_atomic(folder / "report.html", page)
+    judged = group_findings(judge_studies([study]))
+    robustness, mechanism = robustness_figure(study.results), mechanism_figure(study.results)
+    save_figure(robustness, study.folder / "robustness")
+    save_figure(mechanism, study.folder / "mechanism")
+    write_rows_csv(study.results, study.folder / "members.csv")
+    page = render_page(study, judged, robustness, mechanism)
+    return write_text_atomic(study.folder / "report.html", page)
 
 
 def render_page(
-    results: Results,
-    judged: Sequence[Judged],
-    robustness: Mapping[str, Panel],
-    mechanism: Mapping[str, Panel],
-    where: str | None,
+    study: Study, judged: Sequence[Judged], robustness: Figure, mechanism: Figure
 ) -> str:
     """The page as HTML; every text in it is escaped."""
+    results = study.results
     summaries = summarise(results.rows)
     return render(
-        TEMPLATE,
+        _TEMPLATE,
         results=results,
         judged=judged,
         title=f"Curvature and robustness: {results.data['name']}, {_train(results)['model']}",
@@ -89,11 +73,11 @@ def render_page(
         hessian_findings=hessian_sentences(summaries),
         paper=paper_sentences(results, summaries),
         intervals=interval_sentence(summaries),
-        robustness=_inline(robustness, "Robust accuracy"),
-        mechanism=_inline(mechanism, "Clean accuracy and Hessian norm"),
+        robustness=panels_of(robustness, "robustness", "Robust accuracy"),
+        mechanism=panels_of(mechanism, "mechanism", "Clean accuracy and Hessian norm"),
         settings=settings(results.config),
         costs=costs(results),
-        where=where,
+        where=where_trained(study),
         diverged=[row for row in results.rows if not row.is_done],
         unresolved=[summary for summary in summaries if summary.num_unresolved],
         nonfinite=[row for row in results.rows if row.nonfinite],
@@ -172,60 +156,3 @@ def _budget(train: Mapping[str, Any]) -> str:
     if train["norm"] == "Linf":
         return f"each pixel value (0 to 1) changed by at most ε = {size} (L∞)"
     return f"the whole change at most ε = {size} long in the {train['norm']} norm, pixels 0 to 1"
-
-
-def _inline(panels: Mapping[str, Panel], about: str) -> list[Markup]:
-    return [
-        Markup(inline_svg(draw([panel]), name=name, description=f"{about}: panel {name}"))
-        for name, panel in panels.items()
-    ]
-
-
-def settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The configuration as lines of name and value."""
-    lines: list[tuple[str, str]] = []
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            lines += settings(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            lines.append((prefix + key, ", ".join(map(str, value)) or "none"))
-        else:
-            lines.append((prefix + key, "not set" if value is None else str(value)))
-    return lines
-
-
-def where_trained(folder: Path, results: Results) -> str | None:
-    """Devices and versions that networks were trained with, if not all are the folder's own.
-
-    A network without an environment.json counts as trained with the folder's own.
-    """
-    own = device_and_versions(results.environment)
-    paths = [folder / "members" / row.id / "environment.json" for row in results.rows]
-    members = [device_and_versions(read_json(path)) if path.exists() else own for path in paths]
-    differing = []
-    for name in own:
-        counts = Counter(member.get(name) for member in members)
-        if counts.keys() != {own[name]}:
-            listed = (f"{value} ({wording.count(n, 'network')})" for value, n in counts.items())
-            differing.append(f"{name} {', '.join(listed)}")
-    if not differing:
-        return None
-    return f"Where networks were trained, as far as it is not as above: {'; '.join(differing)}."
-
-
-def costs(results: Results) -> list[tuple[str, str]]:
-    """Time by phase, summed over members, the sum of all, and how fast they trained."""
-    total: dict[str, float] = {}
-    for row in results.rows:
-        for phase, seconds in (row.seconds or {}).items():
-            total[phase] = total.get(phase, 0.0) + (seconds or 0.0)
-    lines = [(_PHASES.get(phase, phase), wording.duration(spent)) for phase, spent in total.items()]
-    lines.append(("together", wording.duration(sum(total.values()))))
-    device = str(results.environment["device"])
-    if not device.startswith("cpu"):
-        hours = sum(total.values()) / 3600
-        lines.append(("accelerator-hours", f"{hours:.2f} ({device}, all of them while it ran)"))
-    if total.get("train"):
-        images = _train(results)["batch_size"] * sum(row.steps or 0 for row in results.rows)
-        lines.append(("training images per second", f"{images / total['train']:,.0f}"))
-    return lines

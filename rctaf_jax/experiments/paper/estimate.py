@@ -46,32 +46,32 @@ class Cost(NamedTuple):
     member: float
 
 
-def estimate(sweep: Sweep, entries: Sequence[Entry]) -> float:
-    """Seconds for those of `entries` that the sweep lacks; 0 without any trial if it has all."""
-    missing = [entry for entry in entries if not is_done(sweep.folder, entry)]
+def estimate_study(sweep: Sweep, members: Sequence[Entry]) -> float:
+    """Seconds for those of `members` that the sweep lacks; 0 without any trial if it has all."""
+    missing = [member for member in members if not is_done(sweep.folder, member)]
     if not missing:
         return 0.0
     cost = try_out(sweep, missing[0])
-    groups = sum(len(missing_groups(sweep, family)) for family in by_family(entries))
+    groups = sum(len(missing_groups(sweep, family)) for family in by_family(members))
     families = len(by_family(missing))
     return families * cost.compiling + groups * cost.group + len(missing) * cost.member
 
 
-def try_out(sweep: Sweep, entry: Entry) -> Cost:
+def try_out(sweep: Sweep, member: Entry) -> Cost:
     """Compile one family's programs and time a little of each."""
-    programs = programs_of(sweep, entry.activation)
-    state = programs.trainer.initial(entry.seed, entry.activation.alpha)
-    training = _training(sweep, programs, entry)
-    evaluation = _evaluation(sweep, programs, entry, state.variables)
+    programs = programs_of(sweep, member.activation)
+    state = programs.trainer.initial(member.seed, member.activation.alpha)
+    training = _training(sweep, programs, member)
+    evaluation = _evaluation(sweep, programs, member, state.variables)
     if state.averaged:  # evaluated as trained, too
         evaluation = evaluation._replace(member=2 * evaluation.member)
     hessian = _hessian(sweep, programs, state.variables)
     return Cost(*map(sum, zip(training, evaluation, hessian, strict=True)))
 
 
-def _training(sweep: Sweep, programs: FamilyPrograms, entry: Entry) -> Cost:
+def _training(sweep: Sweep, programs: FamilyPrograms, member: Entry) -> Cost:
     trainer = programs.trainer
-    state = trainer.initial(entry.seed, entry.activation.alpha)
+    state = trainer.initial(member.seed, member.activation.alpha)
 
     def step(share: float) -> float:
         at = jnp.asarray(int(share * trainer.num_steps), state.step.dtype)
@@ -83,22 +83,22 @@ def _training(sweep: Sweep, programs: FamilyPrograms, entry: Entry) -> Cost:
     return Cost(max(first - each, 0.0), trainer.num_steps * each, 0.0)
 
 
-def _evaluation(sweep: Sweep, programs: FamilyPrograms, entry: Entry, variables: Any) -> Cost:
+def _evaluation(sweep: Sweep, programs: FamilyPrograms, member: Entry, variables: Any) -> Cost:
     config = sweep.config.evaluation
     if config.attack == "autoattack":
-        return _autoattack(sweep, entry, variables)
+        return _autoattack(sweep, member, variables)
     few = Split(*(array[:2] for array in sweep.dataset.test))
     first, each = (_seconds(lambda: programs.evaluate(variables, few)) for _ in range(2))
     batches = math.ceil(len(sweep.dataset.test.labels) / config.batch_size)
     return Cost(max(first - each, 0.0), 0.0, batches * each)
 
 
-def _autoattack(sweep: Sweep, entry: Entry, variables: Any) -> Cost:
+def _autoattack(sweep: Sweep, member: Entry, variables: Any) -> Cost:
     """From a forward pass, since what AutoAttack compiles depends on how many images it gets."""
     num_images = len(sweep.dataset.test.labels)
     batch = min(sweep.config.evaluation.batch_size, AUTOATTACK_BATCH, num_images)
     images = jnp.asarray(sweep.dataset.test.images[:batch]) / 255
-    forward = jax.jit(make_logits(sweep.config.train, entry.activation, sweep.dataset.num_classes))
+    forward = jax.jit(make_logits(sweep.config.train, member.activation, sweep.dataset.num_classes))
     with jax.default_matmul_precision("highest"):
         first, each = (_seconds(lambda: forward(variables, images)) for _ in range(2))
     return Cost(4 * max(first - each, 0.0), 0.0, num_images / batch * each * AUTOATTACK_FORWARDS)

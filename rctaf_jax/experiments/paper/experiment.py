@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from rctaf_jax.experiments.results.rows import Results
+from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.sweep.members import Entry, members
 
-from .scales import Scale
+from .scales import ExperimentScale
 
 Record = dict[str, Any]
-FAMILY = (0, 1, 2)
+FAMILY_BETAS = (0, 1, 2)
 
 
 class Part(NamedTuple):
@@ -22,43 +23,34 @@ class Part(NamedTuple):
     Attributes:
       study: name in the scale's table.
       label: of its line in a figure.
-      entries: the members that the experiment shows.
+      members: those that the experiment shows.
     """
 
     study: str
     label: str
-    entries: Sequence[Entry]
+    members: Sequence[Entry]
 
 
 class Shown(NamedTuple):
-    """A part's results: those of its entries that are there."""
+    """A part's results: those of its members that are there."""
 
     label: str
     results: Results
-
-
-class Grid(NamedTuple):
-    """A table of words."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 class Exhibit(NamedTuple):
     """What an experiment ends with.
 
     Attributes:
-      figure: written as PNG and SVG.
-      panels: the same, a panel each, for the page.
+      figure: written as PNG and SVG; the page shows its panels.
       records: a line each of the CSV file.
       table: for the page and the terminal.
       remarks: sentences to mind.
     """
 
     figure: Figure
-    panels: Sequence[Figure]
     records: Sequence[Record]
-    table: Grid
+    table: TextTable
     remarks: Sequence[str] = ()
 
 
@@ -70,8 +62,8 @@ class Own(NamedTuple):
       run: `(scale, folder, console)`; keeps what it has in the folder, and goes on from there.
     """
 
-    estimate: Callable[[Scale, Path], float]
-    run: Callable[[Scale, Path, Console], None]
+    estimate: Callable[[ExperimentScale, Path], float]
+    run: Callable[[ExperimentScale, Path, Console], None]
 
 
 class Experiment(NamedTuple):
@@ -89,17 +81,17 @@ class Experiment(NamedTuple):
     name: str
     title: str
     paper: str
-    parts: Callable[[Scale], Sequence[Part]]
+    parts: Callable[[ExperimentScale], Sequence[Part]]
     show: Callable[[Mapping[str, Shown], Path], Exhibit]
     own: Own | None = None
 
 
-def no_parts(scale: Scale) -> Sequence[Part]:
+def no_parts(scale: ExperimentScale) -> Sequence[Part]:
     """For experiments without trained networks."""
     return ()
 
 
-def family_part(study: str, label: str, scale: Scale, betas: Sequence[int]) -> Part:
+def family_part(study: str, label: str, scale: ExperimentScale, betas: Sequence[int]) -> Part:
     """Members of the family at the scale's curvatures."""
     texts = [f"rct-af:beta={b},curvature={c}" for b in betas for c in scale.curvatures]
     return Part(study, label, members(texts, scale.seeds))

@@ -22,10 +22,10 @@ from rctaf_jax.data import Dataset, Split
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.trainer import device_data, make_trainer
 
-from .timing import Contender, interleaved, ratio, spread
+from .timing import Contender, interleaved, quartiles, ratio
 
 REFERENCE = "relu"
-PAPER: dict[str, tuple[float, float]] = {
+PAPER_COSTS: dict[str, tuple[float, float]] = {
     "relu": (0.73, 5.88),
     "leaky-relu": (0.73, 5.92),
     "elu": (0.73, 5.83),
@@ -111,7 +111,7 @@ def measure_time(
     times = interleaved(contenders, rounds)
     return {
         name: {
-            "seconds": spread(own.wall)._asdict(),
+            "seconds": quartiles(own.wall)._asdict(),
             "ratio": ratio(own.wall, times[REFERENCE].wall)._asdict(),
             "cpu_ratio": ratio(own.cpu, times[REFERENCE].cpu)._asdict(),
             "all": own._asdict(),
@@ -149,6 +149,6 @@ def over_reference(rows: Mapping[str, Mapping[str, int]], quantity: str) -> dict
 
 def paper_ratio(activation: str, column: int) -> float | None:
     """The paper's memory (column 0) or time (1) over ReLU's; None where it has none."""
-    if activation not in PAPER:
+    if activation not in PAPER_COSTS:
         return None
-    return PAPER[activation][column] / PAPER[REFERENCE][column]
+    return PAPER_COSTS[activation][column] / PAPER_COSTS[REFERENCE][column]

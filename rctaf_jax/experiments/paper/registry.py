@@ -16,7 +16,7 @@ from .exhibits import (
     table_2,
 )
 from .experiment import Experiment
-from .scales import Scale
+from .scales import ExperimentScale
 
 _MODULES = (
     figure_1,
@@ -48,6 +48,6 @@ def experiments_named(names: Sequence[str]) -> list[Experiment]:
     return [one for name, one in EXPERIMENTS.items() if ALL in names or name in names]
 
 
-def lacks(experiment: Experiment, scale: Scale) -> list[str]:
+def lacks(experiment: Experiment, scale: ExperimentScale) -> list[str]:
     """Studies that an experiment needs and a scale does not have."""
     return [part.study for part in experiment.parts(scale) if part.study not in scale.studies]

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from rich.console import Console
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.experiments.pages.reproduction_page import write_exhibit, write_page
+from rctaf_jax.experiments.results.studies import study_folder
 from rctaf_jax.experiments.run.environment import describe_devices
 from rctaf_jax.experiments.show.progress import SweepProgress
-from rctaf_jax.experiments.show.tables import words_table
+from rctaf_jax.experiments.show.tables import TextTable, text_table
+from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.experiments.show.wording import duration
 from rctaf_jax.experiments.sweep.members import Entry
 from rctaf_jax.experiments.sweep.sweep import (
@@ -27,26 +28,27 @@ from rctaf_jax.experiments.sweep.sweep import (
     set_damaged_aside,
 )
 
-from .estimate import estimate
+from .estimate import estimate_study
 from .experiment import Exhibit, Experiment, Own
-from .folder import claim_reproduction, study_folder, wanted
+from .folder import claim_reproduction, needed_members
 from .registry import lacks
-from .scales import Scale
+from .reproduction import ReproductionPage, write_exhibit, write_page
+from .scales import ExperimentScale
 
 ASK_AFTER = 3600.0
 
 
-class Plan(NamedTuple):
+class ReproductionPlan(NamedTuple):
     """What will be done.
 
     Attributes:
       sweeps: an open study each.
-      entries: the members it needs.
+      members: the members it needs.
       lines: a study or an experiment's own measurements each.
     """
 
     sweeps: Mapping[str, Sweep]
-    entries: Mapping[str, Sequence[Entry]]
+    members: Mapping[str, Sequence[Entry]]
     lines: Sequence["Line"]
 
     @property
@@ -57,7 +59,7 @@ class Plan(NamedTuple):
 
     @property
     def duration(self) -> str:
-        """The same in words."""
+        """How long all that is missing takes, in words."""
         return "unknown" if self.seconds is None else f"about {duration(self.seconds)}"
 
 
@@ -79,7 +81,7 @@ class Line(NamedTuple):
 
 def reproduce(
     experiments: Sequence[Experiment],
-    scale: Scale,
+    scale: ExperimentScale,
     folder: Path,
     command: str,
     console: Console,
@@ -88,7 +90,7 @@ def reproduce(
     engine: Engine = run_members,
     elsewhere: str | None = None,
     retrain: bool = False,
-) -> Path:
+) -> ReproductionPage:
     """Run experiments at a scale, and write their figures and the page.
 
     Args:
@@ -104,7 +106,7 @@ def reproduce(
       retrain: train members again whose files cannot be read.
 
     Returns:
-      The page.
+      The page and its verdicts.
 
     Raises:
       InputError: if the folder is something else, no experiment can run, or one says no.
@@ -114,7 +116,7 @@ def reproduce(
     if elsewhere and (own := [one.name for one in possible if one.own is not None]):
         raise InputError(f"{', '.join(own)} measures this machine: leave out --engine ray for it.")
     claim_reproduction(folder, scale, possible)
-    plan = make_plan(
+    plan = plan_reproduction(
         possible, scale, folder, command, console, is_tried=not elsewhere, retrain=retrain
     )
     show_plan(plan, possible, scale, folder, elsewhere or describe_devices(), console)
@@ -126,7 +128,7 @@ def reproduce(
         for study in (part.study for part in experiment.parts(scale)):
             if study not in done:
                 with SweepProgress(console) as progress:
-                    engine(plan.sweeps[study], plan.entries[study], progress)
+                    engine(plan.sweeps[study], plan.members[study], progress)
                 done.add(study)
         if experiment.own is not None:
             experiment.own.run(scale, folder / experiment.name, console)
@@ -136,13 +138,13 @@ def reproduce(
 
 def show_exhibit(exhibit: Exhibit, experiment: Experiment, folder: Path, console: Console) -> None:
     """Print an experiment's table, what to mind, and where its figure is."""
-    console.print(words_table(exhibit.table.columns, exhibit.table.rows, experiment.title))
+    console.print(text_table(exhibit.table, experiment.title))
     for sentence in [*exhibit.remarks, f"Figure: {folder / experiment.name / 'figure.png'}"]:
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        say(console, sentence)
 
 
 def _possible(
-    experiments: Sequence[Experiment], scale: Scale, console: Console
+    experiments: Sequence[Experiment], scale: ExperimentScale, console: Console
 ) -> list[Experiment]:
     """Those whose studies the scale has.
 
@@ -158,31 +160,31 @@ def _possible(
     if not possible:
         raise InputError(f"{'; '.join(sentences)}: choose a larger --scale.")
     for sentence in sentences:
-        console.print(f"{sentence}: left out.", highlight=False)
+        say(console, f"{sentence}: left out.")
     return possible
 
 
-def make_plan(
+def plan_reproduction(
     experiments: Sequence[Experiment],
-    scale: Scale,
+    scale: ExperimentScale,
     folder: Path,
     command: str,
     console: Console,
     *,
     is_tried: bool,
     retrain: bool,
-) -> Plan:
+) -> ReproductionPlan:
     """Open every study, and try a little of each if it is to be tried.
 
     Raises:
       InputError: if a folder belongs to another configuration, or data are not there.
     """
-    entries, sweeps = wanted(experiments, scale), {}
-    for study in entries:
+    members, sweeps = needed_members(experiments, scale), {}
+    for study in members:
         resolved = resolve_study(scale.studies[study])
         sweeps[study] = open_sweep(resolved, study_folder(folder, study), command)
         if retrain:
-            set_damaged_aside(sweeps[study].folder, entries[study])
+            set_damaged_aside(sweeps[study].folder, members[study])
     # Measurements of their own first, since they forget what a study's trial has compiled.
     own_lines = [
         _own_line(one.name, one.own, scale, folder, console) for one in experiments if one.own
@@ -190,28 +192,28 @@ def make_plan(
     lines = []
     for study, sweep in sweeps.items():
         with console.status(f"a short trial of {study} ..."):
-            lines.append(_study_line(study, sweep, entries[study], is_tried))
-    return Plan(sweeps, entries, [*lines, *own_lines])
+            lines.append(_study_line(study, sweep, members[study], is_tried))
+    return ReproductionPlan(sweeps, members, [*lines, *own_lines])
 
 
-def _own_line(name: str, own: Own, scale: Scale, folder: Path, console: Console) -> Line:
+def _own_line(name: str, own: Own, scale: ExperimentScale, folder: Path, console: Console) -> Line:
     with console.status(f"a short trial of {name} ..."):
         seconds = own.estimate(scale, folder / name)
     return Line(name, "measurements of its own", 0, 0, seconds)
 
 
-def _study_line(study: str, sweep: Sweep, entries: Sequence[Entry], is_tried: bool) -> Line:
+def _study_line(study: str, sweep: Sweep, members: Sequence[Entry], is_tried: bool) -> Line:
     train = sweep.config.train
     what = f"{train.model} x {train.width:g}, {sweep.dataset.name}, {train.epochs} epochs"
-    missing = sum(not is_done(sweep.folder, entry) for entry in entries)
-    seconds = estimate(sweep, entries) if is_tried or not missing else None
-    return Line(study, what, missing, len(entries), seconds)
+    missing = sum(not is_done(sweep.folder, member) for member in members)
+    seconds = estimate_study(sweep, members) if is_tried or not missing else None
+    return Line(study, what, missing, len(members), seconds)
 
 
 def show_plan(
-    plan: Plan,
+    plan: ReproductionPlan,
     experiments: Sequence[Experiment],
-    scale: Scale,
+    scale: ExperimentScale,
     folder: Path,
     device: str,
     console: Console,
@@ -233,7 +235,7 @@ def show_plan(
         f"Results go to {folder}.",
     ]
     for sentence in sentences:
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        say(console, sentence)
     if rows:
-        console.print(words_table(("", "", "to train", "about"), rows))
-        console.print(f"In all: {plan.duration}.", highlight=False)
+        console.print(text_table(TextTable(("", "", "to train", "about"), rows)))
+        say(console, f"In all: {plan.duration}.")

@@ -21,7 +21,7 @@ from rctaf_jax.experiments.sweep.presets import DIGITS
 from .overhead import StepSize
 
 
-class Scale(NamedTuple):
+class ExperimentScale(NamedTuple):
     """One size of everything.
 
     Attributes:
@@ -121,7 +121,7 @@ _PAPER = SweepConfig(
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale(
+        ExperimentScale(
             "digits",
             "8x8 digits, a small ResNet, 10 epochs, Linf 0.2, PGD-20 in place of AutoAttack, two "
             "seeds: minutes on a laptop, and another world than CIFAR.",
@@ -138,7 +138,7 @@ SCALES = {
             step=StepSize("resnet-mini", 1.0, 32),
             memory_step=StepSize("resnet-mini", 1.0, 32),
         ),
-        Scale(
+        ExperimentScale(
             "cpu",
             "CIFAR, a ResNet-18 of a sixteenth of the width, 4,000 training images, 4 epochs, "
             "DAJAT and DKL in the low budget, PGD-20 on 1,000 images in place of AutoAttack, one "
@@ -150,7 +150,7 @@ SCALES = {
             step=StepSize("resnet18", 0.25, 32),
             memory_step=StepSize("resnet18", 0.25, 32),
         ),
-        Scale(
+        ExperimentScale(
             "gpu",
             "CIFAR, a ResNet-18 of a quarter of the width in bfloat16, 20,000 training images, "
             "8 epochs, AutoAttack on 1,000 images, two seeds.",
@@ -161,7 +161,7 @@ SCALES = {
             step=StepSize("resnet18", 1.0, 128),
             memory_step=StepSize("resnet18", 1.0, 128),
         ),
-        Scale(
+        ExperimentScale(
             "paper",
             "The paper's setting in full: every method's published recipe, all images, AutoAttack "
             "on all 10,000 test images, one seed as in the paper.",
@@ -176,7 +176,7 @@ SCALES = {
 }
 
 
-def scale_named(name: str, data_dir: str | None) -> Scale:
+def scale_named(name: str, data_dir: str | None) -> ExperimentScale:
     """A scale, its datasets read from `data_dir`.
 
     Raises:

@@ -24,7 +24,7 @@ class Times(NamedTuple):
     cpu: list[float]
 
 
-class Spread(NamedTuple):
+class Quartiles(NamedTuple):
     """Median and quartiles over the rounds."""
 
     median: float
@@ -48,19 +48,19 @@ def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, T
     return times
 
 
-def spread(values: Sequence[float]) -> Spread:
+def quartiles(values: Sequence[float]) -> Quartiles:
     """Median and quartiles.
 
     Example:
-        >>> spread([1.0, 2.0, 3.0, 4.0, 5.0])
-        Spread(median=3.0, low=2.0, high=4.0)
+        >>> quartiles([1.0, 2.0, 3.0, 4.0, 5.0])
+        Quartiles(median=3.0, low=2.0, high=4.0)
     """
     if len(values) < 2:
-        return Spread(values[0], values[0], values[0])
+        return Quartiles(values[0], values[0], values[0])
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, low, high)
+    return Quartiles(median, low, high)
 
 
-def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
-    """Spread of one contender's time over another's, round by round."""
-    return spread([a / b for a, b in zip(numerator, denominator, strict=True)])
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Quartiles:
+    """Median and quartiles of one contender's time over another's, round by round."""
+    return quartiles([a / b for a, b in zip(numerator, denominator, strict=True)])

@@ -28,24 +28,25 @@ from rctaf_jax.experiments.show.plotting import (
 from rctaf_jax.experiments.show.wording import (
     ALPHA,
     CURVATURE,
-    HESSIAN,
+    HESSIAN_LABEL,
     PAPER_RANGE,
     family_label,
     number,
 )
 
+from .grouping import grouped
 from .row import Row
 from .rows import Results
-from .summary import Estimate, Summary, summarise
+from .summary import IntervalEstimate, Summary, summarise
 
 
-class Quantity(NamedTuple):
+class PlottedQuantity(NamedTuple):
     """Something measured on every member, in the units of its axis."""
 
     title: str
     y_label: str
     of_row: Callable[[Row], float | None]
-    of_summary: Callable[[Summary], Estimate | None]
+    of_summary: Callable[[Summary], IntervalEstimate | None]
     scale: float
     largest: float
 
@@ -62,7 +63,7 @@ def _fraction(correct: int | None, total: int | None) -> float | None:
     return correct / total if correct is not None and total else None
 
 
-ROBUST = Quantity(
+ROBUST_ACCURACY = PlottedQuantity(
     "Robust accuracy",
     "robust accuracy (%)",
     lambda row: _fraction(row.robust_correct, row.num_test),
@@ -70,7 +71,7 @@ ROBUST = Quantity(
     100.0,
     100.0,
 )
-CLEAN = Quantity(
+CLEAN_ACCURACY = PlottedQuantity(
     "Clean accuracy",
     "clean accuracy (%)",
     lambda row: _fraction(row.clean_correct, row.num_test),
@@ -78,9 +79,9 @@ CLEAN = Quantity(
     100.0,
     100.0,
 )
-HESSIAN_NORM = Quantity(
+HESSIAN_NORM = PlottedQuantity(
     "Hessian norm",
-    HESSIAN,
+    HESSIAN_LABEL,
     lambda row: row.hessian.rms if row.hessian else None,
     lambda summary: summary.hessian,
     1.0,
@@ -106,49 +107,43 @@ class Series(NamedTuple):
 Panel = Callable[[Axes], None]
 
 
-def by_family(rows: Sequence[Row]) -> list[Series]:
+def series_by_family(rows: Sequence[Row]) -> list[Series]:
     """A line for each beta and each baseline of one study; spreads are pooled over all of them."""
-    families: dict[str, list[Summary]] = {}
-    for summary in summarise(rows):
-        families.setdefault(summary.family, []).append(summary)
+    families = grouped(summarise(rows), lambda summary: summary.family)
+    rows_of = grouped(rows, lambda row: row.family)
     series, num_baselines = [], 0
     for family, summaries in families.items():
         beta = summaries[0].beta
         look = LOOKS[(3 + num_baselines if beta is None else beta) % len(LOOKS)]
         num_baselines += beta is None
-        own = [row for row in rows if row.family == family]
         label = family_label(family).removeprefix("RCT-AF ")
-        series.append(Series(label, look, summaries, own))
+        series.append(Series(label, look, summaries, rows_of[family]))
     return series
 
 
-def robustness_panels(series: Sequence[Series]) -> dict[str, Panel]:
+def robustness_panels(rows: Sequence[Row]) -> list[Panel]:
     """The two panels of Figure 3: robust accuracy against alpha, and against max |sigma''|."""
-    return {
-        "by-alpha": partial(draw_panel, series, ROBUST, SHARPNESS),
-        "by-curvature": partial(draw_panel, series, ROBUST, MAX_CURVATURE),
-    }
+    series = series_by_family(rows)
+    return [partial(draw_panel, series, ROBUST_ACCURACY, x) for x in (SHARPNESS, MAX_CURVATURE)]
 
 
-def mechanism_panels(series: Sequence[Series]) -> dict[str, Panel]:
+def mechanism_panels(rows: Sequence[Row]) -> list[Panel]:
     """The two panels of Figure 7: clean accuracy and Hessian norm against max |sigma''|."""
-    return {
-        "clean": partial(draw_panel, series, CLEAN, MAX_CURVATURE),
-        "hessian": partial(draw_panel, series, HESSIAN_NORM, MAX_CURVATURE),
-    }
+    series = series_by_family(rows)
+    return [partial(draw_panel, series, y, MAX_CURVATURE) for y in (CLEAN_ACCURACY, HESSIAN_NORM)]
 
 
 def robustness_figure(results: Results) -> Figure:
     """A sweep's robust accuracy against alpha, and against max |sigma''|."""
-    return draw(list(robustness_panels(by_family(results.rows)).values()))
+    return draw_panels(robustness_panels(results.rows))
 
 
 def mechanism_figure(results: Results) -> Figure:
     """A sweep's clean accuracy and Hessian norm (8) against max |sigma''|."""
-    return draw(list(mechanism_panels(by_family(results.rows)).values()))
+    return draw_panels(mechanism_panels(results.rows))
 
 
-def draw(panels: Sequence[Panel]) -> Figure:
+def draw_panels(panels: Sequence[Panel]) -> Figure:
     """Panels beside each other, as one figure."""
     figure = new_figure(len(panels))
     for index, panel in enumerate(panels):
@@ -162,12 +157,12 @@ class _Line(NamedTuple):
     label: str
     look: Look
     x: list[float]
-    estimates: list[Estimate]
+    estimates: list[IntervalEstimate]
     rows: Sequence[Row]
 
 
 def draw_panel(
-    series: Sequence[Series], quantity: Quantity, abscissa: Abscissa, axes: Axes
+    series: Sequence[Series], quantity: PlottedQuantity, abscissa: Abscissa, axes: Axes
 ) -> None:
     """One quantity of every series over one abscissa."""
     title = f"{quantity.title} against {abscissa.name}"
@@ -194,7 +189,7 @@ def draw_panel(
     _label(axes, levels, curves, quantity.scale)
 
 
-def _line(series: Series, quantity: Quantity, abscissa: Abscissa) -> _Line:
+def _line(series: Series, quantity: PlottedQuantity, abscissa: Abscissa) -> _Line:
     points = [(abscissa.of(one), quantity.of_summary(one)) for one in series.summaries]
     placed = sorted((x, e) for x, e in points if x is not None and e is not None)
     if placed:
@@ -218,7 +213,7 @@ def _draw_curve(axes: Axes, line: _Line, scale: float) -> None:
     )
 
 
-def _draw_members(axes: Axes, line: _Line, quantity: Quantity, abscissa: Abscissa) -> None:
+def _draw_members(axes: Axes, line: _Line, quantity: PlottedQuantity, abscissa: Abscissa) -> None:
     points = [(abscissa.of(row), quantity.of_row(row)) for row in line.rows]
     for x, y in points:
         if x is not None and y is not None:
@@ -237,7 +232,7 @@ def _draw_level(axes: Axes, line: _Line, scale: float, *, shade: float) -> None:
     axes.axhline(scale * estimate.mean, color=GREY, linestyle=line.look.dashes, linewidth=1.4)
 
 
-def _limit_y(axes: Axes, lines: Sequence[_Line], quantity: Quantity) -> None:
+def _limit_y(axes: Axes, lines: Sequence[_Line], quantity: PlottedQuantity) -> None:
     estimates = [estimate for line in lines for estimate in line.estimates]
     ends = [quantity.scale * end for e in estimates for end in e[:3] if not math.isnan(end)]
     low, high = min(ends), max(ends)

@@ -1,19 +1,16 @@
 """Results folders as tables: one row a network (docs/results.md)."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rctaf_jax.experiments.paper.folder import is_reproduction, study_folders
-
 from .row import flat_row
-from .rows import load_results
+from .studies import open_studies
 
 if TYPE_CHECKING:
     import pandas
 
 
-def load(folder: str | os.PathLike[str]) -> "pandas.DataFrame":
+def load_frame(folder: str | os.PathLike[str]) -> "pandas.DataFrame":
     """Every network of a results folder, finished or not.
 
     Args:
@@ -34,13 +31,11 @@ def load(folder: str | os.PathLike[str]) -> "pandas.DataFrame":
     """
     import pandas  # a third of a second, which commands that need no table do not pay
 
-    folder = Path(folder)
-    studies = study_folders(folder) if is_reproduction(folder) else [folder]
     lines = []
-    for path in studies:
-        results = load_results(path)
+    for study in open_studies(folder):
+        results = study.results
         train = results.config["train"]
         told = {name: train[name] for name in ("model", "width", "method", "epsilon")}
-        study = {"study": path.name, "data": results.data["name"], **told}
-        lines += [study | flat_row(row) for row in results.rows]
+        same = {"study": study.folder.name, "data": results.data["name"], **told}
+        lines += [same | flat_row(row) for row in results.rows]
     return pandas.DataFrame(lines)

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from rctaf_jax.eval.accuracy import wilson_interval
 
+from .grouping import by_activation
 from .row import Row
 
 STUDENT = "Student t, spread over seeds pooled over activations"
@@ -30,14 +30,14 @@ HUTCHINSON = "standard error over Hutchinson probes"
 _NORMAL_975 = 1.959963984540054
 
 
-class Spread(NamedTuple):
+class PooledSpread(NamedTuple):
     """Standard deviation over seeds, and its degrees of freedom."""
 
     deviation: float
     freedom: int
 
 
-class Estimate(NamedTuple):
+class IntervalEstimate(NamedTuple):
     """A mean, its 95% interval, and which kind of interval that is; NaN ends if there is none."""
 
     mean: float
@@ -45,7 +45,7 @@ class Estimate(NamedTuple):
     high: float
     interval: str
 
-    def overlaps(self, other: "Estimate") -> bool:
+    def overlaps(self, other: "IntervalEstimate") -> bool:
         """Whether the two intervals have a point in common; never if one has no interval."""
         return self.low <= other.high and other.low <= self.high
 
@@ -70,83 +70,85 @@ class Summary(NamedTuple):
     max_curvature: float
     num_seeds: int
     num_diverged: int
-    clean: Estimate | None
-    robust: Estimate | None
-    hessian: Estimate | None
+    clean: IntervalEstimate | None
+    robust: IntervalEstimate | None
+    hessian: IntervalEstimate | None
     num_unresolved: int
 
 
 class _Spreads(NamedTuple):
     """The pooled spreads of a sweep; None where no seed was repeated, or all say the same."""
 
-    clean: Spread | None
-    robust: Spread | None
-    log_norm: Spread | None
+    clean: PooledSpread | None
+    robust: PooledSpread | None
+    log_norm: PooledSpread | None
 
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
     """One summary for each (family, alpha), in the order of the rows."""
-    groups: dict[tuple[str, float | None], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.family, row.alpha), []).append(row)
-    done = [[row for row in group if row.is_done] for group in groups.values()]
+    groups = by_activation(rows)
+    done = [[row for row in group if row.is_done] for group in groups]
     spreads = _Spreads(
         pool([_fractions(group, "clean_correct") for group in done]),
         pool([_fractions(group, "robust_correct") for group in done]),
         pool([[math.log(norm) for norm in _norms(group) or []] for group in done]),
     )
-    return [_summary(group, spreads) for group in groups.values()]
+    return [_summary(group, spreads) for group in groups]
 
 
-def pool(groups: Sequence[Sequence[float]]) -> Spread | None:
+def pool(groups: Sequence[Sequence[float]]) -> PooledSpread | None:
     """The spread within groups, pooled over them; None if it is 0 or no group has two values.
 
     Example:
       >>> pool([[1.0, 3.0], [10.0, 12.0], [5.0]])
-      Spread(deviation=1.4142135623730951, freedom=2)
+      PooledSpread(deviation=1.4142135623730951, freedom=2)
     """
     freedom = sum(len(group) - 1 for group in groups if group)
     squares = sum(
         float(np.sum((np.asarray(group) - np.mean(group)) ** 2)) for group in groups if group
     )
-    return Spread(math.sqrt(squares / freedom), freedom) if freedom and squares else None
+    return PooledSpread(math.sqrt(squares / freedom), freedom) if freedom and squares else None
 
 
-def accuracy_estimate(fractions: Sequence[float], num_test: int, spread: Spread | None) -> Estimate:
+def accuracy_estimate(
+    fractions: Sequence[float], num_test: int, spread: PooledSpread | None
+) -> IntervalEstimate:
     """Mean accuracy over seeds, each measured on the same `num_test` images.
 
     Example:
-      >>> estimate = accuracy_estimate([0.5, 0.6], 100, Spread(0.02, 10))
+      >>> estimate = accuracy_estimate([0.5, 0.6], 100, PooledSpread(0.02, 10))
       >>> round(estimate.mean, 3), round(estimate.high, 3)
       (0.55, 0.582)
     """
     mean = float(np.mean(fractions))
     if spread is None:
         low, high = wilson_interval(round(mean * num_test), num_test)
-        return Estimate(mean, float(low), float(high), WILSON)
+        return IntervalEstimate(mean, float(low), float(high), WILSON)
     half = _half_width(spread, len(fractions))
-    return Estimate(mean, max(mean - half, 0.0), min(mean + half, 1.0), STUDENT)
+    return IntervalEstimate(mean, max(mean - half, 0.0), min(mean + half, 1.0), STUDENT)
 
 
 def norm_estimate(
-    norms: Sequence[float], standard_error: float | None, spread: Spread | None
-) -> Estimate:
+    norms: Sequence[float], standard_error: float | None, spread: PooledSpread | None
+) -> IntervalEstimate:
     """Geometric mean of the Hessian norm over seeds; `standard_error` is the first one's own.
 
     Example:
-      >>> estimate = norm_estimate([1.0, 4.0], None, Spread(0.1, 10))
+      >>> estimate = norm_estimate([1.0, 4.0], None, PooledSpread(0.1, 10))
       >>> round(estimate.mean, 3), round(estimate.high, 3)
       (2.0, 2.341)
     """
     mean = float(np.exp(np.mean(np.log(norms))))
     if spread is None:
         half = math.nan if standard_error is None else _NORMAL_975 * standard_error
-        return Estimate(mean, max(mean - half, 0.0), mean + half, HUTCHINSON)
+        return IntervalEstimate(mean, max(mean - half, 0.0), mean + half, HUTCHINSON)
     factor = math.exp(_half_width(spread, len(norms)))
-    return Estimate(mean, mean / factor, mean * factor, STUDENT)
+    return IntervalEstimate(mean, mean / factor, mean * factor, STUDENT)
 
 
-def _half_width(spread: Spread, num_values: int) -> float:
+def _half_width(spread: PooledSpread, num_values: int) -> float:
+    from scipy.special import stdtrit  # a fifth of a second, which `rctaf --help` does not pay
+
     return float(stdtrit(spread.freedom, 0.975)) * spread.deviation / math.sqrt(num_values)
 
 

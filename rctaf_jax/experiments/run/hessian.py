@@ -17,15 +17,13 @@ from rich.console import Console
 from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import check_same
-from rctaf_jax.experiments.show.plotting import png, svg
+from rctaf_jax.experiments.show.plotting import save_figure
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.files import (
     read_arrays,
     read_json,
     write_arrays,
-    write_bytes_atomic,
     write_json,
-    write_text_atomic,
 )
 from rctaf_jax.hessian import (
     Estimate,
@@ -231,6 +229,5 @@ def _write(folder: Path, found: Estimate, described: dict[str, Any]) -> None:
         }
         write_arrays(folder / "diagonal.npz", arrays, compressed=False)
     figure = hessian_figure(described, found.diagonal)
-    write_bytes_atomic(folder / "hessian.png", png(figure))
-    write_text_atomic(folder / "hessian.svg", svg(figure))
+    save_figure(figure, folder / "hessian")
     write_json(folder / "hessian.json", described)

@@ -12,10 +12,10 @@ class Dot(NamedTuple):
     """One line of one panel: a value with its ends, and the paper's; None where there is none."""
 
     label: str
-    value: float | None
-    low: float | None
-    high: float | None
-    paper: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    paper: float | None = None
 
 
 def dots_figure(panels: Sequence[tuple[str, str, Sequence[Dot]]]) -> Figure:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import Bbox
+
+from rctaf_jax.files import write_bytes_atomic, write_text_atomic
 
 PANEL_SIZE = (5.2, 4.0)  # inches
 INK, GREY, LIGHT = "#222222", "#5f5f5f", "#dddddd"
+_MARGIN = 0.04
 HALO = [withStroke(linewidth=3.0, foreground="white")]
 
 
@@ -108,7 +113,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], *, points: float = 13.0) -
     height = axes.bbox.height / axes.figure.dpi * 72
     figure_y = [axes.transLimits.transform(_scaled(axes, label))[1] * height for label in labels]
     order = sorted(range(len(labels)), key=figure_y.__getitem__)
-    placed = spread([figure_y[index] for index in order], points)
+    placed = spread_labels([figure_y[index] for index in order], points)
     for index, y in zip(order, placed, strict=True):
         label = labels[index]
         axes.annotate(
@@ -130,11 +135,11 @@ def _scaled(axes: Axes, label: Label) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def spread(positions: Sequence[float], gap: float) -> list[float]:
+def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
     """Moves ascending positions apart to at least `gap`, each group about its own middle.
 
     Example:
-      >>> spread([0.0, 1.0, 30.0], 10.0)
+      >>> spread_labels([0.0, 1.0, 30.0], 10.0)
       [-4.5, 5.5, 30.0]
     """
     groups: list[list[float]] = []
@@ -160,24 +165,70 @@ def png(figure: Figure, *, dpi: int = 160) -> bytes:
     return buffer.getvalue()
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an SVG file, the same text every time; its letters are drawn as paths."""
-    buffer = io.StringIO()
-    # Otherwise an SVG has the time and random ids in it, and differs at every writing.
-    with rc_context({"svg.hashsalt": "rctaf", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
-
-
-def inline_svg(figure: Figure, *, name: str, description: str) -> str:
-    """The figure as an `<svg>` element for a page: ids of its own, any width, read out as text.
+def svg(figure: Figure, area: Bbox | None = None) -> str:
+    """The figure as an SVG file, the same text every time; its letters are drawn as paths.
 
     Args:
       figure: the figure.
-      name: put before every id, which would otherwise repeat from figure to figure.
-      description: what a screen reader says.
+      area: the part of it to keep, in inches; None keeps all.
     """
-    text = svg(figure)
+    buffer = io.StringIO()
+    # Otherwise an SVG has the time and random ids in it, and differs at every writing.
+    with rc_context({"svg.hashsalt": "rctaf", "svg.fonttype": "path"}):
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(buffer, format="svg", metadata=metadata, bbox_inches=area)
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Writes a figure as PNG and as SVG, atomically.
+
+    Args:
+      figure: the figure.
+      path: of both files, without an ending.
+    """
+    return (
+        write_bytes_atomic(path.with_name(f"{path.name}.png"), png(figure)),
+        write_text_atomic(path.with_name(f"{path.name}.svg"), svg(figure)),
+    )
+
+
+def inline_panels(figure: Figure, *, name: str, description: str) -> list[str]:
+    """Each panel of a figure as an `<svg>` element for a page: any width, read out as text.
+
+    The figure keeps the layout that it has now.
+
+    Args:
+      figure: with panels beside each other.
+      name: put before every id, which would otherwise repeat from figure to figure.
+      description: what a screen reader says before the panel's title.
+    """
+    figure.draw_without_rendering()  # so that places are final
+    figure.set_layout_engine("none")
+    panels = []
+    areas = [_area(axes) for axes in figure.axes]
+    for index, (axes, area) in enumerate(zip(figure.axes, areas, strict=True)):
+        for other in figure.axes:
+            other.set_visible(other is axes)
+        text = f"{description}: {axes.get_title(loc='left')}"
+        panels.append(_inline(svg(figure, area), f"{name}-{index}", text))
+    for axes in figure.axes:
+        axes.set_visible(True)
+    return panels
+
+
+def _area(axes: Axes) -> Bbox:
+    """The part of its figure that a panel takes, in inches; from the bottom to the top."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    box = axes.get_tightbbox()
+    assert box is not None  # it is visible
+    left, right = (figure.dpi_scale_trans.inverted().transform((x, 0.0))[0] for x in box.intervalx)
+    return Bbox.from_extents(left - _MARGIN, 0.0, right + _MARGIN, figure.get_figheight())
+
+
+def _inline(text: str, name: str, description: str) -> str:
+    """An SVG file as an element with ids of its own."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)

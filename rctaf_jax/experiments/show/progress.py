@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +17,8 @@ from rich.progress import (
 )
 
 from rctaf_jax.eval.autoattack.ensemble import AttackProgress
+
+from .terminal import say
 
 
 def make_bars(console: Console) -> Progress:
@@ -80,26 +82,12 @@ class SweepProgress:
     def lost(self, ids: list[str], reason: str) -> None:
         """These members' worker was lost; they are tried again."""
         text = f"{', '.join(ids)}: lost ({reason}), tried again"
-        self.console.print(text, highlight=False, markup=False)
+        say(self.console, text)
 
-    def member(self, row: dict[str, Any]) -> None:
-        """A member is done."""
+    def member(self, text: str) -> None:
+        """A member is done; `text` says how it came out."""
         self._bars.advance(self._members)
-        self.console.print(describe_row(row), highlight=False, markup=False)
-
-
-def describe_row(row: dict[str, Any]) -> str:
-    """One line on one member."""
-    seconds = sum(row["seconds"].values())
-    if row["status"] == "diverged":
-        return f"{row['id']}: {row['message']} ({seconds:.1f} s)"
-    clean = 100 * row["clean_correct"] / row["num_test"]
-    robust = 100 * row["robust_correct"] / row["num_test"]
-    words = f"{row['id']}: clean {clean:.1f}%, robust {robust:.1f}%"
-    if row["hessian"] is not None:
-        rms = row["hessian"]["rms"]
-        words += f", Hessian norm {'below its noise' if rms is None else format(rms, '.3g')}"
-    return f"{words} ({seconds:.1f} s)"
+        say(self.console, text)
 
 
 def show_attacks(bars: Progress) -> Callable[[AttackProgress], None]:

@@ -3,12 +3,11 @@
 import math
 
 from rctaf_jax.activations import activation_label
-from rctaf_jax.experiments.results.summary import Estimate
 
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"  # by name, since they look like other letters
 SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
 CURVATURE = f"max |{SIGMA}″|"
-HESSIAN = "Hessian norm, √(mean H_kk²)"
+HESSIAN_LABEL = "Hessian norm, √(mean H_kk²)"
 PAPER_RANGE = (4.0, 10.0)
 
 
@@ -42,56 +41,6 @@ def percent(fraction: float) -> str:
       '62.1'
     """
     return f"{100 * fraction:.1f}"
-
-
-def accuracy(estimate: Estimate | None) -> str:
-    """Mean and interval of an accuracy, in per cent.
-
-    Example:
-      >>> accuracy(Estimate(0.621, 0.6, 0.642, ""))
-      '62.1 [60.0, 64.2]'
-    """
-    if estimate is None:
-        return number(None)
-    return f"{percent(estimate.mean)} [{percent(estimate.low)}, {percent(estimate.high)}]"
-
-
-def accuracy_short(estimate: Estimate | None) -> str:
-    """The same in fewer characters: the interval in whole per cent.
-
-    Example:
-      >>> accuracy_short(Estimate(0.621, 0.6, 0.642, ""))
-      '62.1 [60, 64]'
-    """
-    if estimate is None:
-        return number(None)
-    return f"{percent(estimate.mean)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
-
-
-def norm(estimate: Estimate | None) -> str:
-    """Mean and interval of a Hessian norm, to three significant digits.
-
-    Example:
-      >>> norm(Estimate(0.01234, 0.0119, 0.0128, ""))
-      '0.0123 [0.0119, 0.0128]'
-    """
-    if estimate is None:
-        return number(None)
-    if math.isnan(estimate.low):
-        return f"{estimate.mean:.3g}"
-    return f"{estimate.mean:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
-
-
-def norm_width(estimate: Estimate | None) -> str:
-    """The same in fewer characters: the mean, and how far above it the interval reaches.
-
-    Example:
-      >>> norm_width(Estimate(0.01234, 0.0119, 0.0128, ""))
-      '0.0123 ± 4%'
-    """
-    if estimate is None or math.isnan(estimate.high):
-        return norm(estimate)
-    return f"{estimate.mean:.3g} ± {100 * (estimate.high / estimate.mean - 1):.0f}%"
 
 
 def probability(value: float | None) -> str:

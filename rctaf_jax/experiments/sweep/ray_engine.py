@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rctaf_jax.errors import InputError, Preempted
+from rctaf_jax.experiments.results.phrasing import describe_row
 from rctaf_jax.experiments.run.environment import package_versions
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.files import read_json, write_folder_atomic
@@ -77,7 +78,7 @@ def finish(
     for name, files in arrivals(sweep.folder, groups, submit, progress, should_stop):
         place = sweep.folder / "members" / name
         write_folder_atomic(place, files, workplace=sweep.folder / unfinished.FOLDER)
-        progress.member(read_json(place / "row.json"))
+        progress.member(describe_row(read_json(place / "row.json")))
 
 
 def make_submit(sweep: Sweep, has_gpus: bool) -> Submit:

@@ -22,6 +22,7 @@ from rctaf_jax.config import RunConfig, SweepConfig
 from rctaf_jax.data import Dataset, Split, load_data
 from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.experiments.results.config_file import as_json
+from rctaf_jax.experiments.results.phrasing import describe_row
 from rctaf_jax.experiments.run.environment import describe_environment
 from rctaf_jax.experiments.run.folder import claim_folder
 from rctaf_jax.experiments.run.measure import (
@@ -169,7 +170,7 @@ def run_members(sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress)
         for family in by_family(entries):
             if missing_groups(sweep, family):
                 for row in finish_family(sweep, family, progress, should_stop):
-                    progress.member(row)
+                    progress.member(describe_row(row))
                     if should_stop():
                         raise Preempted()
     unfinished.clear(sweep.folder)

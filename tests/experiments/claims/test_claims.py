@@ -8,11 +8,16 @@ import pytest
 
 from rctaf_jax.experiments.claims.baselines import beats_baselines
 from rctaf_jax.experiments.claims.curvature_or_alpha import curvature_organises
-from rctaf_jax.experiments.claims.evidence import Group, Lack, Measured
+from rctaf_jax.experiments.claims.evidence import ActivationGroup, Lack, Measured
 from rctaf_jax.experiments.claims.generality import same_elsewhere
 from rctaf_jax.experiments.claims.peak import peak_in_range
 from rctaf_jax.experiments.claims.registry import CLAIMS, judge_claim
-from rctaf_jax.experiments.claims.sampling import draw, find_noise, fit_effects, image_covariance
+from rctaf_jax.experiments.claims.sampling import (
+    draw_means,
+    find_noise,
+    fit_effects,
+    image_covariance,
+)
 from rctaf_jax.experiments.claims.slopes import (
     PERCENT,
     POINTS,
@@ -45,10 +50,10 @@ def measured(
 ) -> Measured:
     """Networks of some betas, as a sweep would measure them; `lost` ones diverged."""
     places = [(beta, FACTOR[beta] * c, c) for beta in betas for c in grid]
-    groups = [Group(f"rct-af:beta={b}", b, a, c, ()) for b, a, c in places]
+    groups = [ActivationGroup(f"rct-af:beta={b}", b, a, c, ()) for b, a, c in places]
     means = [truth(*place) for place in places]
     for name, value in (baselines or {}).items():
-        groups.append(Group(name, None, None, math.inf, ()))
+        groups.append(ActivationGroup(name, None, None, math.inf, ()))
         means.append(value)
     seeds = seed_noise * rng.normal(size=num_seeds)
     table = np.array(means)[:, None] + seeds + noise * rng.normal(size=(len(means), num_seeds))
@@ -61,7 +66,7 @@ def measured(
     effects = fit_effects(values)
     found = find_noise(values, effects, families)
     assert found is not None
-    sample = draw(rng, values, effects, found, num_draws=4000)
+    sample = draw_means(rng, values, effects, found, num_draws=4000)
     return Measured(study, tuple(groups), sample)
 
 
@@ -213,7 +218,7 @@ def test_intervals_of_accuracies_cover_as_often_as_they_say():
         effects = fit_effects(values)
         noise = find_noise(values, effects, [])
         assert noise is not None
-        sample = draw(rng, values, effects, noise, image_covariance(outcomes), num_draws=2000)
+        sample = draw_means(rng, values, effects, noise, image_covariance(outcomes), num_draws=2000)
         drawn = sample.draws[:, 0] - sample.draws[:, 1]
         low, high = np.quantile(drawn, [0.025, 0.975])
         covered.append(low <= 0 <= high)

@@ -9,7 +9,7 @@ from rctaf_jax.experiments.claims.sampling import (
     SEEDS,
     Noise,
     Values,
-    draw,
+    draw_means,
     find_noise,
     fit_effects,
     image_covariance,
@@ -99,7 +99,7 @@ def test_without_repeated_seeds_it_is_the_scatter_about_smooth_curves():
 def test_draws_of_one_mean_are_students():
     noise, values = Noise(0.5, 6.0, SEEDS), [{0: 1.0, 1: 3.0}]
     rng = np.random.default_rng(0)
-    sample = draw(rng, values, fit_effects(values), noise, num_draws=20_000)
+    sample = draw_means(rng, values, fit_effects(values), noise, num_draws=20_000)
     assert sample.means[0] == pytest.approx(2.0)
     assert sample.counts[0] == 2
     half = 0.5 / np.sqrt(2) * student.ppf(0.975, 6)
@@ -114,7 +114,7 @@ def test_draws_of_accuracies_move_with_the_same_images_for_all():
     values = [{0: float(group[0].mean())} for group in outcomes]
     images = image_covariance(outcomes)
     noise = Noise(0.0, 10.0, SEEDS)
-    sample = draw(rng, values, fit_effects(values), noise, images, num_draws=4000)
+    sample = draw_means(rng, values, fit_effects(values), noise, images, num_draws=4000)
     np.testing.assert_allclose(sample.draws[:, 0], sample.draws[:, 1], atol=1e-6)
     np.testing.assert_allclose(sample.draws[:, 0] + sample.draws[:, 2], 1, atol=1e-5)
     p = right.mean()

@@ -14,6 +14,7 @@ from rctaf_jax.experiments.pages.sweep_page import write_report
 from rctaf_jax.experiments.paper.registry import experiments_named
 from rctaf_jax.experiments.paper.reproduce import reproduce
 from rctaf_jax.experiments.paper.scales import SCALES
+from rctaf_jax.experiments.results.studies import open_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -47,7 +48,7 @@ def check(browser: Browser, path: Path) -> None:
 def test_a_sweeps_report(
     browser: Browser, make_folder: Callable[..., Path], sweep_rows: list[dict[str, Any]]
 ) -> None:
-    path = write_report(make_folder(sweep_rows))
+    path = write_report(open_study(make_folder(sweep_rows)))
     check(browser, path)
     page = browser.new_page(viewport={"width": 400, "height": 900})
     page.goto(path.resolve().as_uri())
@@ -65,5 +66,5 @@ def test_a_reproduction(browser: Browser, tmp_path: Path) -> None:
         "rctaf reproduce figure-1 figure-2",
         Console(file=io.StringIO()),
         is_sure=lambda sentence: True,
-    )
+    ).path
     check(browser, path)

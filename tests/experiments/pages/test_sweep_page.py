@@ -12,9 +12,9 @@ import pytest
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.pages.sweep_page import write_report
-from rctaf_jax.experiments.results.rows import load_results
+from rctaf_jax.experiments.results import phrasing
+from rctaf_jax.experiments.results.studies import open_study
 from rctaf_jax.experiments.results.summary import summarise
-from rctaf_jax.experiments.show import wording
 
 Factory = Callable[..., Any]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 def read(folder: Path) -> Page:
-    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    page = Page(write_report(open_study(folder)).read_text(encoding="utf-8"))
     page.text = " ".join(page.text.split())
     return page
 
@@ -62,10 +62,10 @@ def test_a_complete_sweep(make_folder: Factory, sweep_rows: list[dict[str, Any]]
     assert "38 of 38 members" in page.text
     assert "Nothing: every member finished" in page.text
     assert page.text.count("UCI digits: 1,797 handwritten digits") == 4
-    for summary in summarise(load_results(folder).rows):
-        assert wording.accuracy(summary.clean) in page.text
-        assert wording.accuracy(summary.robust) in page.text
-        assert wording.norm(summary.hessian) in page.text
+    for summary in summarise(open_study(folder).results.rows):
+        assert phrasing.accuracy(summary.clean) in page.text
+        assert phrasing.accuracy(summary.robust) in page.text
+        assert phrasing.norm(summary.hessian) in page.text
     assert "ε = 8/255" in page.text
     assert "rctaf sweep --out results --betas 0 1 2" in page.text
     assert "19 min 00 s" in page.text  # 38 x 30 s of training
@@ -128,7 +128,7 @@ def test_sweeps_with_little_in_them(
     assert "No member finished its training" in read(lost).text
     lost.rename(lost.with_name("lost"))
     with pytest.raises(InputError, match="holds no results yet"):
-        write_report(make_folder([]))
+        open_study(make_folder([]))
 
 
 def test_other_settings_are_told(make_folder: Factory, make_member: Factory) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepConfig, TrainConfig
 from rctaf_jax.experiments.paper import estimate as module
-from rctaf_jax.experiments.paper.estimate import Cost, estimate, try_out
+from rctaf_jax.experiments.paper.estimate import Cost, estimate_study, try_out
 from rctaf_jax.experiments.sweep.members import Entry, members
 from rctaf_jax.experiments.sweep.sweep import Sweep, open_sweep, resolve_study
 from rctaf_jax.files import write_json
@@ -34,10 +34,10 @@ def opened(folder: Path, config: SweepConfig = TINY) -> Sweep:
     return open_sweep(resolve_study(config), folder, "rctaf reproduce ...")
 
 
-def finish(sweep: Sweep, entries: Sequence[Entry]) -> None:
+def finish(sweep: Sweep, members: Sequence[Entry]) -> None:
     """Leave what a diverged member leaves."""
-    for entry in entries:
-        member = sweep.folder / "members" / entry.id
+    for one in members:
+        member = sweep.folder / "members" / one.id
         member.mkdir(parents=True)
         of = entry.activation
         curvature = of.max_curvature if of.alpha else "inf"
@@ -61,8 +61,8 @@ def test_a_group_costs_the_same_however_many_of_it_are_missing(
 ):
     sweep = opened(tmp_path / "results")
     finish(sweep, done)
-    monkeypatch.setattr(module, "try_out", lambda sweep, entry: Cost(1.0, 10.0, 3.0))
-    assert estimate(sweep, SIX_AND_RELU) == seconds
+    monkeypatch.setattr(module, "try_out", lambda sweep, member: Cost(1.0, 10.0, 3.0))
+    assert estimate_study(sweep, SIX_AND_RELU) == seconds
 
 
 def test_a_trial_takes_time(tmp_path):

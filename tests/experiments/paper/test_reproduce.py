@@ -14,16 +14,16 @@ from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepC
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments import load, load_outcomes
 from rctaf_jax.experiments.claims import judge
-from rctaf_jax.experiments.pages.reproduction_page import write_page
 from rctaf_jax.experiments.paper import folder as folders
 from rctaf_jax.experiments.paper import reproduce as module
 from rctaf_jax.experiments.paper.exhibits import table_2
 from rctaf_jax.experiments.paper.experiment import Own
-from rctaf_jax.experiments.paper.folder import study_folders
 from rctaf_jax.experiments.paper.overhead import StepSize
 from rctaf_jax.experiments.paper.registry import EXPERIMENTS, experiments_named, lacks
 from rctaf_jax.experiments.paper.reproduce import reproduce
-from rctaf_jax.experiments.paper.scales import SCALES, Scale, scale_named, study
+from rctaf_jax.experiments.paper.reproduction import write_page
+from rctaf_jax.experiments.paper.scales import SCALES, ExperimentScale, scale_named, study
+from rctaf_jax.experiments.results.studies import study_folders
 from rctaf_jax.experiments.sweep.sweep import resolve_study
 
 BASE = SweepConfig(
@@ -32,7 +32,7 @@ BASE = SweepConfig(
     evaluation=EvaluationConfig(pgd_steps=2, batch_size=40),
     hessian=HessianConfig(num_probes=4, batch_size=64),
 )
-TINY = Scale(
+TINY = ExperimentScale(
     "tiny",
     "As small as it can be.",
     {
@@ -56,7 +56,7 @@ def tiny_scale(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
     monkeypatch.setattr(table_2, "ROUNDS", 2)
     few = ("relu", "gelu", "rct-af:beta=2,curvature=7")
-    monkeypatch.setattr(table_2, "PAPER", {name: table_2.PAPER[name] for name in few})
+    monkeypatch.setattr(table_2, "PAPER_COSTS", {name: table_2.PAPER_COSTS[name] for name in few})
 
 
 def run(names: list[str], folder: Path, *, sure: bool = True) -> str:
@@ -116,7 +116,7 @@ def test_figures_and_page(done):
     assert "training images per second" in page
     for word in ("<script", "<link", "<img"):
         assert word not in page
-    assert write_page(folder).read_text() == page
+    assert write_page(folder).path.read_text() == page
 
 
 def test_only_the_standard_study_has_hessian_norms(done):
@@ -181,7 +181,7 @@ def test_a_figure_of_a_part(done, tmp_path):
     copy = tmp_path / "results"
     shutil.copytree(done[0], copy)
     shutil.rmtree(copy / "studies" / "trades" / "members" / "rct-af-beta1-alpha14-seed0")
-    page = write_page(copy).read_text()
+    page = write_page(copy).path.read_text()
     assert "not trained yet: rct-af-beta1-alpha14-seed0" in page
 
 
@@ -192,7 +192,7 @@ def test_networks_trained_elsewhere_are_told_of(done, tmp_path):
     environment = json.loads((place / "environment.json").read_text())
     assert environment["command"] == COMMAND
     (place / "environment.json").write_text(json.dumps(environment | {"device": "gpu x 8"}))
-    page = write_page(copy).read_text()
+    page = write_page(copy).path.read_text()
     assert page.count("device cpu x 4 (5 networks), gpu x 8 (1 network).") == 1
 
 
@@ -244,7 +244,7 @@ def test_table_2(tmp_path, monkeypatch):
         json.dumps(json.loads((folder / "table-2" / "overhead.json").read_text()) | {"time": {}})
     )
     with pytest.raises(InputError, match=r"is of step .* choose another --output"):
-        table_2.load(other, folder / "table-2")
+        table_2.load_overhead(other, folder / "table-2")
 
 
 def test_table_2s_estimate_counts_what_is_left(tmp_path, monkeypatch):
@@ -261,15 +261,15 @@ def test_table_2s_estimate_counts_what_is_left(tmp_path, monkeypatch):
 
     monkeypatch.setattr(table_2, "measure_memory", measure_memory)
     monkeypatch.setattr(table_2, "measure_step", measure_step)
-    table_2.estimate(TINY, tmp_path)
-    table_2.estimate(TINY, tmp_path)
+    table_2.estimate_overhead(TINY, tmp_path)
+    table_2.estimate_overhead(TINY, tmp_path)
     assert trials == [("memory", "relu"), ("step", "relu")]
     kept = json.loads((tmp_path / "overhead.json").read_text())
     assert kept["seconds_per_step"] == 0.25
     (tmp_path / "overhead.json").write_text(json.dumps(kept | {"seconds_per_compilation": 10.0}))
-    assert table_2.estimate(TINY, tmp_path) == (2 + 3) * 10.0 + 2 * 3 * 0.25
+    assert table_2.estimate_overhead(TINY, tmp_path) == (2 + 3) * 10.0 + 2 * 3 * 0.25
     table_2.remember_memory(TINY, tmp_path, "gelu")
-    assert table_2.estimate(TINY, tmp_path) == (1 + 3) * 10.0 + 2 * 3 * 0.25
+    assert table_2.estimate_overhead(TINY, tmp_path) == (1 + 3) * 10.0 + 2 * 3 * 0.25
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_table_2_is_of_one_machine(tmp_path, monkeypatch, change, sentence):
     result["environment"] |= change
     (tmp_path / "overhead.json").write_text(json.dumps(result))
     with pytest.raises(InputError, match=rf"{sentence}.*: choose another --output\.$"):
-        table_2.estimate(TINY, tmp_path)
+        table_2.estimate_overhead(TINY, tmp_path)
 
 
 def test_own_measurements_are_tried_before_studies_and_shown_after(tmp_path, monkeypatch):
@@ -301,9 +301,9 @@ def test_own_measurements_are_tried_before_studies_and_shown_after(tmp_path, mon
         tried.append(sweep.folder.name)
         return 1.0
 
-    monkeypatch.setattr(module, "estimate", study)
-    measuring = EXPERIMENTS["table-2"]._replace(own=Own(own, table_2.run))
-    plan = module.make_plan(
+    monkeypatch.setattr(module, "estimate_study", study)
+    measuring = EXPERIMENTS["table-2"]._replace(own=Own(own, table_2.measure_overhead))
+    plan = module.plan_reproduction(
         [EXPERIMENTS["table-1"], measuring],
         TINY,
         tmp_path,
@@ -357,11 +357,11 @@ def test_all_but_the_second_dataset_is_at_the_scale_of_digits():
 
 def test_the_papers_figure_3_has_alphas_from_1_to_50():
     (part,) = EXPERIMENTS["figure-3"].parts(SCALES["paper"])
-    alphas = {entry.activation.alpha for entry in part.entries}
+    alphas = {member.activation.alpha for member in part.members}
     assert alphas == set(map(float, range(1, 51)))
-    assert len(part.entries) == 150
-    table = {entry.id for entry in EXPERIMENTS["table-1"].parts(SCALES["paper"])[0].entries}
-    assert len(table & {entry.id for entry in part.entries}) == 3
+    assert len(part.members) == 150
+    table = {member.id for member in EXPERIMENTS["table-1"].parts(SCALES["paper"])[0].members}
+    assert len(table & {member.id for member in part.members}) == 3
 
 
 def test_scales_have_no_grids_and_those_of_digits_can_run():

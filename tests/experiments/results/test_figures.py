@@ -1,6 +1,7 @@
 """What is drawn where: numbers in the figures are those of the results and of the formulas."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.figures import mechanism_figure, robustness_figure
 from rctaf_jax.experiments.results.rows import Results, load_results
 from rctaf_jax.experiments.show.activation_figure import activation_figure
-from rctaf_jax.experiments.show.plotting import LOOKS, inline_svg, png, spread, svg
+from rctaf_jax.experiments.show.plotting import LOOKS, inline_panels, png, spread_labels, svg
 
 Factory = Callable[..., Any]
 
@@ -113,10 +114,27 @@ def test_a_diverged_member_is_a_cross(
 def test_files_are_reproducible(results: Results) -> None:
     first, second = (svg(robustness_figure(results)) for _ in range(2))
     assert first == second
-    text = inline_svg(mechanism_figure(results), name="m", description='a "quoted" <name>')
-    assert text.startswith("<svg viewBox=")
-    assert 'aria-label="a &quot;quoted&quot; &lt;name&gt;"' in text
-    assert "http" not in text
+    panels = inline_panels(mechanism_figure(results), name="m", description='a "quoted" <name>')
+    assert len(panels) == 2
+    for index, text in enumerate(panels):
+        assert text.startswith("<svg viewBox=")
+        assert 'aria-label="a &quot;quoted&quot; &lt;name&gt;: ' in text
+        assert f'id="m-{index}-' in text
+        assert "http" not in text
+
+
+def test_a_panel_on_a_page_is_that_of_the_file(results: Results) -> None:
+    """Cut out of the whole, as high as it, and what was hidden meanwhile is there again."""
+    figure = robustness_figure(results)
+    left, right = inline_panels(figure, name="r", description="Robust accuracy")
+    assert all(axes.get_visible() for axes in figure.axes)
+    assert left.count('id="r-0-axes_') == right.count('id="r-1-axes_') == 1
+    assert "paper" not in left  # letters are paths
+    boxes = [
+        [float(x) for x in re.findall(r'viewBox="([^"]*)"', p)[0].split()] for p in (left, right)
+    ]
+    assert boxes[0][3] == boxes[1][3] == 72 * 4.0
+    assert 0.8 * 72 * 10.4 < boxes[0][2] + boxes[1][2] < 1.02 * 72 * 10.4
 
 
 def test_paper_figures() -> None:
@@ -160,7 +178,7 @@ def test_nothing_to_draw_is_said() -> None:
 
 def test_labels_keep_their_distance_and_their_middle() -> None:
     positions = [0.0, 1.0, 2.0, 40.0, 41.0]
-    placed = spread(positions, 10.0)
+    placed = spread_labels(positions, 10.0)
     assert np.all(np.diff(placed) >= 10.0 - 1e-9)
     assert sum(placed) == pytest.approx(sum(positions))
-    assert spread([], 10.0) == []
+    assert spread_labels([], 10.0) == []

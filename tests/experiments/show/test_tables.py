@@ -1,19 +1,12 @@
 """Tables fit the terminal and hold the numbers, brackets included."""
 
 import io
-from collections.abc import Callable
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from rctaf_jax.activations import parse_activation
-from rctaf_jax.experiments.results.rows import load_results
-from rctaf_jax.experiments.results.summary import summarise
-from rctaf_jax.experiments.show import wording
-from rctaf_jax.experiments.show.tables import curvature_table, summary_table
-
-Factory = Callable[..., Any]
+from rctaf_jax.experiments.show.tables import TextTable, curvature_table, text_table
 
 
 def printed(table: Table) -> str:
@@ -21,29 +14,6 @@ def printed(table: Table) -> str:
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
-
-
-def test_the_summary_fits_and_is_whole(
-    make_folder: Factory, sweep_rows: list[dict[str, Any]]
-) -> None:
-    results = load_results(make_folder(sweep_rows))
-    text = printed(summary_table(results))
-    assert "…" not in text
-    for summary in summarise(results.rows):
-        assert wording.accuracy_short(summary.robust) in text
-        assert wording.norm_width(summary.hessian) in text
-    assert "38 of 38 members. [low, high]" in text
-    assert "UCI digits" in text
-
-
-def test_diverged_and_unresolved(
-    make_folder: Factory, make_member: Factory, make_diverged: Factory
-) -> None:
-    rows = [make_member(1, 7, 0, rms=None), make_diverged(1, 50, 0, "NaN")]
-    text = printed(summary_table(load_results(make_folder(rows))))
-    assert "2 of 38 members" in text
-    assert "unresolved" in text
-    assert "0/1" in text
 
 
 def test_curvatures_beside_the_papers() -> None:
@@ -57,3 +27,10 @@ def test_curvatures_beside_the_papers() -> None:
     assert "supremum" in lines["elu"]
     assert "rct-af:beta=1,alpha=14" in lines
     assert "…" not in text
+
+
+def test_words_are_no_markup() -> None:
+    text = printed(text_table(TextTable(("", "b"), [("[bold]x", "[1, 2]")]), "[red]title"))
+    assert "[bold]x" in text
+    assert "[1, 2]" in text
+    assert "[red]title" in text

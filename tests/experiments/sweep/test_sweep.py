@@ -18,6 +18,7 @@ from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepC
 from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.experiments.pages.sweep_page import write_report
 from rctaf_jax.experiments.results.rows import load_results
+from rctaf_jax.experiments.results.studies import open_study
 from rctaf_jax.experiments.run.folder import claim_folder, open_run
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.sweep import sweep as module
@@ -132,7 +133,7 @@ def test_the_folder_says_where_it_comes_from(folder):
 def test_the_report_is_complete(folder):
     results = load_results(folder)
     assert (len(results.rows), results.num_expected, list(results.missing)) == (6, 6, [])
-    report = write_report(folder).read_text()
+    report = write_report(open_study(folder)).read_text()
     assert "6 of 6 members" in report
     assert COMMAND in report
     assert "Where networks were trained" not in report
@@ -311,7 +312,7 @@ def test_a_diverged_member_is_a_row_of_its_own(tmp_path):
     assert "not finite at step" in row["message"]
     assert row["message"] in output
     assert row["hessian"] is None
-    assert "diverged" in write_report(tmp_path / "results").read_text()
+    assert "diverged" in write_report(open_study(tmp_path / "results")).read_text()
 
 
 def test_one_compilation_for_all_members_of_a_family(tmp_path):

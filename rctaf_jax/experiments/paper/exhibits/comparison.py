@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from rctaf_jax.experiments.paper.experiment import Exhibit, Experiment, Part, Shown, family_part
-from rctaf_jax.experiments.paper.scales import Scale
-from rctaf_jax.experiments.results.figures import MAX_CURVATURE, ROBUST, draw_panel
+from rctaf_jax.experiments.paper.scales import ExperimentScale
+from rctaf_jax.experiments.results.figures import MAX_CURVATURE, ROBUST_ACCURACY, draw_panel
 
 from .curves import by_study, exhibit_of
 
@@ -19,11 +19,11 @@ def comparison(name: str, title: str, paper: str, studies: Mapping[str, str]) ->
       studies: names of studies and the labels of their lines.
     """
 
-    def parts(scale: Scale) -> Sequence[Part]:
+    def parts(scale: ExperimentScale) -> Sequence[Part]:
         return [family_part(study, label, scale, [1]) for study, label in studies.items()]
 
     def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
-        panel = partial(draw_panel, by_study(shown), ROBUST, MAX_CURVATURE)
+        panel = partial(draw_panel, by_study(shown), ROBUST_ACCURACY, MAX_CURVATURE)
         return exhibit_of([panel], shown)
 
     return Experiment(name, title, paper, parts, show)

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
-from rctaf_jax.experiments.paper.experiment import Exhibit, Grid, Record, Shown
-from rctaf_jax.experiments.results.figures import Panel, Series, draw
+from rctaf_jax.experiments.paper.experiment import Exhibit, Record, Shown
+from rctaf_jax.experiments.results.figures import Panel, Series, draw_panels
+from rctaf_jax.experiments.results.phrasing import accuracy_short, norm_width
 from rctaf_jax.experiments.results.row import flat_row
 from rctaf_jax.experiments.results.summary import Summary, summarise
 from rctaf_jax.experiments.show.plotting import LOOKS
+from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.show.wording import (
     ALPHA,
     CURVATURE,
     SIGMA,
-    accuracy_short,
     family_label,
-    norm_width,
     number,
 )
 
@@ -23,8 +23,7 @@ def exhibit_of(
 ) -> Exhibit:
     """Panels, with a line for each network in the file and one for each activation in the table."""
     return Exhibit(
-        draw(panels),
-        [draw([panel]) for panel in panels],
+        draw_panels(panels),
         records(shown),
         summary_grid(shown, with_hessian=with_hessian),
         remarks(shown),
@@ -48,7 +47,7 @@ def records(shown: Mapping[str, Shown]) -> list[Record]:
     ]
 
 
-def summary_grid(shown: Mapping[str, Shown], *, with_hessian: bool) -> Grid:
+def summary_grid(shown: Mapping[str, Shown], *, with_hessian: bool) -> TextTable:
     """Means and 95% intervals of every activation; narrow enough for a terminal."""
     columns = [SIGMA, ALPHA, CURVATURE, "clean %", "robust %"]
     columns += ["Hessian norm"] if with_hessian else []
@@ -58,8 +57,8 @@ def summary_grid(shown: Mapping[str, Shown], *, with_hessian: bool) -> Grid:
         for summary in summarise(part.results.rows)
     ]
     if len(shown) == 1:
-        return Grid([*columns, "seeds"], [row[1:] for row in rows])
-    return Grid(["trained by", *columns, "seeds"], rows)
+        return TextTable([*columns, "seeds"], [row[1:] for row in rows])
+    return TextTable(["trained by", *columns, "seeds"], rows)
 
 
 def _cells(summary: Summary, with_hessian: bool) -> Sequence[str]:

@@ -8,12 +8,12 @@ from rctaf_jax.activations.curvature import curvature_extrema
 from rctaf_jax.experiments.paper.experiment import (
     Exhibit,
     Experiment,
-    Grid,
     Record,
     Shown,
     no_parts,
 )
 from rctaf_jax.experiments.show.activation_figure import activation_figure
+from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.show.wording import ALPHA, CURVATURE, family_label, number
 
 ALPHAS = (1, 5, 10, 15, 20)
@@ -36,12 +36,8 @@ def family_drawing(name: str, title: str, paper: str, *, derivative_order: int) 
             [family_label(str(r["family"])), *map(number, list(r.values())[1:])] for r in records
         ]
         columns = ["activation", ALPHA, CURVATURE, "extrema of the second derivative"]
-        panels = [
-            activation_figure([a for a in activations if a.beta == beta], derivative_order)
-            for beta in BETAS
-        ]
         figure = activation_figure(activations, derivative_order)
-        return Exhibit(figure, panels, records, Grid(columns, rows))
+        return Exhibit(figure, records, TextTable(columns, rows))
 
     return Experiment(name, title, paper, no_parts, show)
 

@@ -4,34 +4,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rctaf_jax.experiments.paper.experiment import (
-    FAMILY,
+    FAMILY_BETAS,
     Exhibit,
     Experiment,
     Part,
     Shown,
     family_part,
 )
-from rctaf_jax.experiments.paper.scales import Scale
-from rctaf_jax.experiments.results.figures import by_family, robustness_panels
+from rctaf_jax.experiments.paper.scales import ExperimentScale
+from rctaf_jax.experiments.results.figures import robustness_panels
 from rctaf_jax.experiments.sweep.members import members
 
 from .curves import exhibit_of
 
-STUDY = "dajat"
+_STUDY = "dajat"
 
 
-def parts(scale: Scale) -> Sequence[Part]:
+def _parts(scale: ExperimentScale) -> Sequence[Part]:
     """All three betas: at the scale's alphas where it has some, as in the paper's caption."""
     if not scale.alphas:
-        return [family_part(STUDY, "DAJAT", scale, FAMILY)]
-    texts = [f"rct-af:beta={beta},alpha={alpha}" for beta in FAMILY for alpha in scale.alphas]
-    return [Part(STUDY, "DAJAT", members(texts, scale.seeds))]
+        return [family_part(_STUDY, "DAJAT", scale, FAMILY_BETAS)]
+    texts = [f"rct-af:beta={beta},alpha={alpha}" for beta in FAMILY_BETAS for alpha in scale.alphas]
+    return [Part(_STUDY, "DAJAT", members(texts, scale.seeds))]
 
 
-def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
+def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
     """The two panels."""
-    panels = robustness_panels(by_family(shown[STUDY].results.rows))
-    return exhibit_of(list(panels.values()), shown)
+    return exhibit_of(robustness_panels(shown[_STUDY].results.rows), shown)
 
 
 EXPERIMENT = Experiment(
@@ -39,6 +38,6 @@ EXPERIMENT = Experiment(
     "Figure 3: robustness against alpha, and against curvature",
     "Against alpha the three curves differ; against curvature they nearly overlap below 15, and "
     "all peak between 4 and 10 (CIFAR-10, ResNet-18, DAJAT, AutoAttack).",
-    parts,
-    show,
+    _parts,
+    _show,
 )

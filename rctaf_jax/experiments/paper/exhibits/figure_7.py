@@ -5,37 +5,38 @@ from functools import partial
 from pathlib import Path
 
 from rctaf_jax.experiments.paper.experiment import (
-    FAMILY,
+    FAMILY_BETAS,
     Exhibit,
     Experiment,
     Part,
     Shown,
     family_part,
 )
-from rctaf_jax.experiments.paper.scales import Scale
+from rctaf_jax.experiments.paper.scales import ExperimentScale
 from rctaf_jax.experiments.results.figures import (
-    CLEAN,
+    CLEAN_ACCURACY,
     HESSIAN_NORM,
     MAX_CURVATURE,
-    by_family,
     draw_panel,
+    series_by_family,
 )
 
 from .curves import exhibit_of
 
-STUDY = "standard"
+_STUDY = "standard"
 
 
-def parts(scale: Scale) -> Sequence[Part]:
+def _parts(scale: ExperimentScale) -> Sequence[Part]:
     """All three betas."""
-    return [family_part(STUDY, "standard training", scale, FAMILY)]
+    return [family_part(_STUDY, "standard training", scale, FAMILY_BETAS)]
 
 
-def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
+def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
     """The two panels, in the paper's order."""
-    series = by_family(shown[STUDY].results.rows)
+    series = series_by_family(shown[_STUDY].results.rows)
     panels = [
-        partial(draw_panel, series, quantity, MAX_CURVATURE) for quantity in (HESSIAN_NORM, CLEAN)
+        partial(draw_panel, series, quantity, MAX_CURVATURE)
+        for quantity in (HESSIAN_NORM, CLEAN_ACCURACY)
     ]
     return exhibit_of(panels, shown, with_hessian=True)
 
@@ -45,6 +46,6 @@ EXPERIMENT = Experiment(
     "Figure 7: sharpness of the loss, and clean accuracy",
     "After standard training the Hessian norm is lowest between 4 and 10 and rises on both sides; "
     "below 4 clean accuracy falls.",
-    parts,
-    show,
+    _parts,
+    _show,
 )

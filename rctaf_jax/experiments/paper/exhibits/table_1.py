@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rctaf_jax.activations import parse_activation
-from rctaf_jax.experiments.paper.experiment import Exhibit, Experiment, Grid, Part, Shown
-from rctaf_jax.experiments.paper.scales import Scale
-from rctaf_jax.experiments.results.summary import Estimate, summarise
+from rctaf_jax.experiments.paper.experiment import Exhibit, Experiment, Part, Shown
+from rctaf_jax.experiments.paper.scales import ExperimentScale
+from rctaf_jax.experiments.results.phrasing import accuracy_short
+from rctaf_jax.experiments.results.summary import IntervalEstimate, summarise
 from rctaf_jax.experiments.show.dot_plot import Dot, dots_figure
-from rctaf_jax.experiments.show.wording import CURVATURE, accuracy_short, family_label, number
+from rctaf_jax.experiments.show.tables import TextTable
+from rctaf_jax.experiments.show.wording import CURVATURE, family_label, number
 from rctaf_jax.experiments.sweep.members import members
 
 from .curves import records, remarks
 
-STUDY = "dajat"
-PAPER = {
+_STUDY = "dajat"
+PAPER_ACCURACIES = {
     "relu": (85.23, 51.37),
     "leaky-relu": (84.52, 51.24),
     "elu": (78.39, 43.11),
@@ -28,17 +30,17 @@ PAPER = {
 """Activation to the paper's clean and robust accuracy in per cent."""
 
 
-def parts(scale: Scale) -> Sequence[Part]:
+def _parts(scale: ExperimentScale) -> Sequence[Part]:
     """The paper's nine activations."""
-    return [Part(STUDY, "DAJAT", members(list(PAPER), scale.seeds))]
+    return [Part(_STUDY, "DAJAT", members(list(PAPER_ACCURACIES), scale.seeds))]
 
 
-def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
+def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
     """Accuracies beside the paper's."""
-    found = {summary.activation: summary for summary in summarise(shown[STUDY].results.rows)}
+    found = {summary.activation: summary for summary in summarise(shown[_STUDY].results.rows)}
     listed = [
         (parse_activation(text), found.get(parse_activation(text).text), paper)
-        for text, paper in PAPER.items()
+        for text, paper in PAPER_ACCURACIES.items()
     ]
     rows, clean, robust = [], [], []
     for activation, summary, (paper_clean, paper_robust) in listed:
@@ -61,15 +63,12 @@ def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
         robust.append(_dot(label, estimates[1], paper_robust))
     columns = ["activation", "clean %", "paper", "robust %", "paper", CURVATURE, "paper"]
     panels = [("Clean accuracy", "%", clean), ("Robust accuracy", "%", robust)]
-    figures = [dots_figure([panel]) for panel in panels]
-    return Exhibit(
-        dots_figure(panels), figures, records(shown), Grid(columns, rows), remarks(shown)
-    )
+    return Exhibit(dots_figure(panels), records(shown), TextTable(columns, rows), remarks(shown))
 
 
-def _dot(label: str, estimate: Estimate | None, paper: float) -> Dot:
+def _dot(label: str, estimate: IntervalEstimate | None, paper: float) -> Dot:
     if estimate is None:
-        return Dot(label, None, None, None, paper)
+        return Dot(label, paper=paper)
     return Dot(label, 100 * estimate.mean, 100 * estimate.low, 100 * estimate.high, paper)
 
 
@@ -78,6 +77,6 @@ EXPERIMENT = Experiment(
     "Table 1: activations compared",
     "The family at curvature 7 reaches 54.5 to 54.8% robust accuracy, the best common activation, "
     "GELU, 51.7% (CIFAR-10, ResNet-18, DAJAT, AutoAttack; single runs).",
-    parts,
-    show,
+    _parts,
+    _show,
 )

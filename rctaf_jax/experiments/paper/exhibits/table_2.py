@@ -12,14 +12,13 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.paper.experiment import (
     Exhibit,
     Experiment,
-    Grid,
     Own,
     Record,
     Shown,
     no_parts,
 )
 from rctaf_jax.experiments.paper.overhead import (
-    PAPER,
+    PAPER_COSTS,
     REFERENCE,
     StepSize,
     measure_memory,
@@ -28,59 +27,60 @@ from rctaf_jax.experiments.paper.overhead import (
     over_reference,
     paper_ratio,
 )
-from rctaf_jax.experiments.paper.scales import Scale
+from rctaf_jax.experiments.paper.scales import ExperimentScale
 from rctaf_jax.experiments.run.environment import describe_environment, device_and_versions
 from rctaf_jax.experiments.show.dot_plot import Dot, dots_figure
 from rctaf_jax.experiments.show.progress import make_bars
+from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.show.wording import family_label
 from rctaf_jax.files import read_json, write_json
 
-FILE = "overhead.json"
+OVERHEAD = "overhead.json"
 ROUNDS = 25
 
 
-def estimate(scale: Scale, folder: Path) -> float:
+def estimate_overhead(scale: ExperimentScale, folder: Path) -> float:
     """Seconds still to go, from the first activation's; that one is measured here, and kept."""
-    if is_done(folder):
+    if has_times(folder):
         return 0.0
-    result = load(scale, folder)
+    result = load_overhead(scale, folder)
     if "seconds_per_compilation" not in result:
         started = time.monotonic()
         result["memory"][REFERENCE] = measure_memory(REFERENCE, scale.memory_step)
         result["seconds_per_compilation"] = time.monotonic() - started
-        write_json(folder / FILE, result)
+        write_json(folder / OVERHEAD, result)
     if "seconds_per_step" not in result:
         result["seconds_per_step"] = measure_step(REFERENCE, scale.step)
-        write_json(folder / FILE, result)
-    compilations = 2 * len(PAPER) - len(PAPER.keys() & result["memory"].keys())
-    steps = ROUNDS * len(PAPER)
+        write_json(folder / OVERHEAD, result)
+    compilations = 2 * len(PAPER_COSTS) - len(PAPER_COSTS.keys() & result["memory"].keys())
+    steps = ROUNDS * len(PAPER_COSTS)
     seconds: float = compilations * result["seconds_per_compilation"]
     return seconds + steps * result["seconds_per_step"]
 
 
-def run(scale: Scale, folder: Path, console: Console) -> None:
+def measure_overhead(scale: ExperimentScale, folder: Path, console: Console) -> None:
     """The memory of each activation, kept one by one; then the times, which are taken in turn."""
-    if is_done(folder):
+    if has_times(folder):
         return
     with make_bars(console) as bars:
-        task = bars.add_task("activations", total=2 * len(PAPER), note="memory")
-        for activation in PAPER:
+        task = bars.add_task("activations", total=2 * len(PAPER_COSTS), note="memory")
+        for activation in PAPER_COSTS:
             remember_memory(scale, folder, activation)
             bars.advance(task)
 
         def tell(activation: str) -> None:
             bars.update(task, advance=1, note=f"compiled {activation} to be timed")
 
-        times = measure_time(tuple(PAPER), scale.step, ROUNDS, tell)
-    write_json(folder / FILE, load(scale, folder) | {"time": times})
+        times = measure_time(tuple(PAPER_COSTS), scale.step, ROUNDS, tell)
+    write_json(folder / OVERHEAD, load_overhead(scale, folder) | {"time": times})
 
 
-def is_done(folder: Path) -> bool:
+def has_times(folder: Path) -> bool:
     """Whether all was measured."""
-    return (folder / FILE).exists() and "time" in read_json(folder / FILE)
+    return (folder / OVERHEAD).exists() and "time" in read_json(folder / OVERHEAD)
 
 
-def load(scale: Scale, folder: Path) -> dict[str, Any]:
+def load_overhead(scale: ExperimentScale, folder: Path) -> dict[str, Any]:
     """What was measured so far.
 
     Raises:
@@ -88,17 +88,17 @@ def load(scale: Scale, folder: Path) -> dict[str, Any]:
     """
     environment = describe_environment("rctaf reproduce table-2 --scale " + scale.name)
     sizes = {"step": scale.step._asdict(), "memory_step": scale.memory_step._asdict()}
-    if not (folder / FILE).exists():
+    if not (folder / OVERHEAD).exists():
         folder.mkdir(parents=True, exist_ok=True)
         return {"environment": environment, **sizes, "rounds": ROUNDS, "memory": {}}
-    result: dict[str, Any] = read_json(folder / FILE)
+    result: dict[str, Any] = read_json(folder / OVERHEAD)
     for name, size in sizes.items():
         if result.get(name) != size:
             raise InputError(
-                f"{folder / FILE} is of {name} {result.get(name)}, this scale of {size}: choose "
-                "another --output."
+                f"{folder / OVERHEAD} is of {name} {result.get(name)}, this scale of {size}: "
+                "choose another --output."
             )
-    check_environment(folder / FILE, result.get("environment", {}), environment)
+    check_environment(folder / OVERHEAD, result.get("environment", {}), environment)
     return result
 
 
@@ -117,19 +117,19 @@ def check_environment(path: Path, found: Mapping[str, Any], here: Mapping[str, A
             )
 
 
-def remember_memory(scale: Scale, folder: Path, activation: str) -> None:
+def remember_memory(scale: ExperimentScale, folder: Path, activation: str) -> None:
     """Measure one activation's memory, if that was not done."""
-    result = load(scale, folder)
+    result = load_overhead(scale, folder)
     if activation not in result["memory"]:
         result["memory"][activation] = measure_memory(activation, scale.memory_step)
-        write_json(folder / FILE, result)
+        write_json(folder / OVERHEAD, result)
 
 
-def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
+def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
     """Ratios to ReLU's beside the paper's."""
-    result = read_json(folder / FILE)
-    records = [_record(result, activation) for activation in PAPER]
-    memory = [Dot(r["label"], r["memory"], None, None, r["paper_memory"]) for r in records]
+    result = read_json(folder / OVERHEAD)
+    records = [_record(result, activation) for activation in PAPER_COSTS]
+    memory = [Dot(r["label"], r["memory"], paper=r["paper_memory"]) for r in records]
     times = [
         Dot(r["label"], r["time"], r["time_low"], r["time_high"], r["paper_time"]) for r in records
     ]
@@ -137,7 +137,6 @@ def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
         ("Memory of intermediates", "over ReLU's", memory),
         ("Time of a training step", "over ReLU's, quartiles", times),
     ]
-    figures = [dots_figure([panel]) for panel in panels]
     columns = ["activation", "memory", "paper", "time", "quartiles", "paper"]
     size, memory_size = StepSize(**result["step"]), StepSize(**result["memory_step"])
     where = result["environment"]["device"]
@@ -147,7 +146,10 @@ def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
         "a whole process's memory and minutes of training on an RTX 2080 Ti."
     )
     return Exhibit(
-        dots_figure(panels), figures, records, Grid(columns, [_cells(r) for r in records]), [remark]
+        dots_figure(panels),
+        records,
+        TextTable(columns, [_cells(r) for r in records]),
+        [remark],
     )
 
 
@@ -187,6 +189,6 @@ EXPERIMENT = Experiment(
     "Table 2: what an activation costs",
     "Over ReLU, beta 1 takes 1.7 times the memory and 1.2 times the time, beta 2 3.2 and 1.5.",
     no_parts,
-    show,
-    Own(estimate, run),
+    _show,
+    Own(estimate_overhead, measure_overhead),
 )

@@ -1,0 +1,80 @@
+"""Studies: networks that differ in activation and seed only. Each of their files is read once.
+
+A folder of `rctaf sweep` is one study; a folder of `rctaf reproduce` has several:
+
+    reproduction.json
+    studies/<study>/    as `rctaf sweep` writes it
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from .outcomes import load_outcomes
+from .rows import Results, load_results
+
+REPRODUCTION, STUDIES = "reproduction.json", "studies"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was read of a study, to be reported, drawn and judged."""
+
+    folder: Path
+    results: Results
+
+    @property
+    def title(self) -> str:
+        """Method, network and data in words."""
+        train = self.results.config["train"]
+        width = "" if train["width"] == 1 else f" (width {train['width']:.3g})"
+        return f"{train['method']}, {train['model']}{width}, {self.results.data['name']}"
+
+    @cached_property
+    def outcomes(self) -> dict[str, dict[str, Bool[np.ndarray, " N"]]]:
+        """What `load_outcomes` gives of each member that was measured, by its id.
+
+        Raises:
+          InputError: if a member's outcomes are not there or damaged.
+        """
+        done = [row for row in self.results.rows if row.is_done]
+        return {row.id: load_outcomes(self.folder, row.id) for row in done}
+
+
+def open_study(folder: str | os.PathLike[str]) -> Study:
+    """Reads a results folder, finished or not.
+
+    Raises:
+      InputError: as `load_results` does.
+    """
+    return Study(Path(folder), load_results(folder))
+
+
+def open_studies(folder: str | os.PathLike[str]) -> list[Study]:
+    """Reads every study of a reproduction that has a network, or the one of a sweep.
+
+    Raises:
+      InputError: as `load_results` does.
+    """
+    folder = Path(folder)
+    folders = study_folders(folder) if is_reproduction(folder) else [folder]
+    return [open_study(path) for path in folders]
+
+
+def is_reproduction(folder: Path) -> bool:
+    """Whether `rctaf reproduce` made a folder."""
+    return (folder / REPRODUCTION).is_file()
+
+
+def study_folder(folder: Path, study: str) -> Path:
+    """Where a reproduction has a study's networks."""
+    return folder / STUDIES / study
+
+
+def study_folders(folder: Path) -> list[Path]:
+    """Every study of a reproduction that has a network."""
+    return sorted({path.parents[2] for path in folder.glob(f"{STUDIES}/*/members/*/row.json")})
