@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
-from rctaf_jax.config import DIGITS, as_json
+from rctaf_jax.experiments.results.config_file import as_json
 from rctaf_jax.experiments.sweep.members import Entry, members
+from rctaf_jax.experiments.sweep.presets import DIGITS
 from rctaf_jax.files import write_arrays, write_json
 
 READING = """

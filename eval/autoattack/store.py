@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from rctaf_jax.array_file import read_arrays
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_arrays, read_json, write_arrays, write_json
+from rctaf_jax.files import write_arrays, write_json
+from rctaf_jax.typed_json import read_json
 
 from .pool import Finished
 

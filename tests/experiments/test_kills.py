@@ -118,7 +118,7 @@ class Commands:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["rctaf_jax.experiments.command.commands"])
+        self._context.set_forkserver_preload(["rctaf_jax.experiments.command.parse"])
         self._number = 0
         self._environment = {
             "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),

@@ -13,7 +13,8 @@ from typing import Any
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.studies import REPRODUCTION, is_reproduction
 from rctaf_jax.experiments.sweep.members import Entry
-from rctaf_jax.files import is_free, read_json, write_json
+from rctaf_jax.files import is_free, write_json
+from rctaf_jax.typed_json import read_json
 
 from .experiment import Experiment
 from .registry import EXPERIMENTS

@@ -14,9 +14,10 @@ from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.experiments.results.phrasing import describe_row
 from rctaf_jax.experiments.run.environment import package_versions
 from rctaf_jax.experiments.show.progress import SweepProgress
-from rctaf_jax.files import read_json, write_folder_atomic
+from rctaf_jax.files import write_folder_atomic
 from rctaf_jax.training.members import STACK_ON_ACCELERATORS
 from rctaf_jax.training.preemption import watch_for_termination
+from rctaf_jax.typed_json import read_json
 
 from . import unfinished
 from .members import Entry, by_family, groups_of

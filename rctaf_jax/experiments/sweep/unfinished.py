@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.row import read_row
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.files import write_json
+from rctaf_jax.typed_json import read_json
 
 FOLDER = "unfinished"
 

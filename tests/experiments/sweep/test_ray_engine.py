@@ -37,7 +37,8 @@ from rctaf_jax.experiments.sweep.ray_cluster import connected
 from rctaf_jax.experiments.sweep.ray_engine import reason_to_end
 from rctaf_jax.experiments.sweep.ray_task import check_versions, train_here
 from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_members, run_sweep
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.files import write_json
+from rctaf_jax.typed_json import read_json
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
 Cluster = pytest.importorskip("ray.cluster_utils").Cluster

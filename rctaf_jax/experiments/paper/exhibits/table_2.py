@@ -33,7 +33,8 @@ from rctaf_jax.experiments.show.dot_plot import Dot, dots_figure
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.show.wording import family_label
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.files import write_json
+from rctaf_jax.typed_json import read_json
 
 OVERHEAD = "overhead.json"
 ROUNDS = 25
