@@ -83,7 +83,7 @@ class Store:
             if fault is not None:
                 raise damaged(path, fault, REMEDY)
             known |= set(finished.example.tolist())
-            yield finished, float(seconds)
+            yield finished, float(arrays["seconds"])
 
     def add(self, attack: str, finished: Finished) -> None:
         """Takes in examples that an attack is done with; writes them every now and then."""
