@@ -6,14 +6,15 @@ studies/<study>/             a results folder each, as `rctaf sweep` writes it
 claims.csv, report.html
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.rows import Results, load_results
 from rctaf_jax.experiments.sweep.members import Entry
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.files import write_json
+from rctaf_jax.typed_json import read_typed
 
 from .experiment import Experiment, Part, Shown
 from .registry import EXPERIMENTS
@@ -21,6 +22,14 @@ from .scales import Scale, scale_named
 
 FILE = "reproduction.json"
 STUDIES = "studies"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reproduction:
+    """reproduction.json."""
+
+    scale: str
+    experiments: list[str]
 
 
 def is_reproduction(folder: Path) -> bool:
@@ -34,33 +43,34 @@ def claim_reproduction(folder: Path, scale: Scale, experiments: Sequence[Experim
     Raises:
       InputError: if it is another scale's, or something else.
     """
-    stated: dict[str, Any] = {"scale": scale.name, "experiments": []}
+    known: list[str] = []
     if is_reproduction(folder):
-        stated = read_json(folder / FILE)
-        if stated.get("scale") != scale.name:
+        stated = read_typed(folder / FILE, _Reproduction)
+        known = stated.experiments
+        if stated.scale != scale.name:
             raise InputError(
-                f"{folder} is of scale {stated.get('scale')}, this command of {scale.name}: choose "
+                f"{folder} is of scale {stated.scale}, this command of {scale.name}: choose "
                 "another --output."
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is in the way and no reproduction: choose another --output.")
     folder.mkdir(parents=True, exist_ok=True)
-    asked = {*stated["experiments"], *(experiment.name for experiment in experiments)}
-    stated["experiments"] = [name for name in EXPERIMENTS if name in asked]
-    write_json(folder / FILE, stated)
+    asked = {*known, *(experiment.name for experiment in experiments)}
+    names = [name for name in EXPERIMENTS if name in asked]
+    write_json(folder / FILE, {"scale": scale.name, "experiments": names})
 
 
 def open_reproduction(folder: Path) -> tuple[Scale, list[Experiment]]:
     """The scale of a folder, and those of its experiments that have something to show.
 
     Raises:
-      InputError: if it is no reproduction.
+      InputError: if it is no reproduction, or its file cannot be read.
     """
     if not is_reproduction(folder):
         raise InputError(f"{folder} is not the folder of `rctaf reproduce`: it has no {FILE}.")
-    stated = read_json(folder / FILE)
-    scale = scale_named(stated["scale"], None)
-    listed = [EXPERIMENTS[name] for name in stated["experiments"] if name in EXPERIMENTS]
+    stated = read_typed(folder / FILE, _Reproduction)
+    scale = scale_named(stated.scale, None)
+    listed = [EXPERIMENTS[name] for name in stated.experiments if name in EXPERIMENTS]
     return scale, [one for one in listed if (folder / one.name / "rows.csv").is_file()]
 
 
