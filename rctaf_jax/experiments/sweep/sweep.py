@@ -1,8 +1,8 @@
 """The sweep: train a network for each beta x curvature x seed, measure it, write it down.
 
-A member is done when its `row.json` can be read and its outcomes are there; started again, a sweep
-does what is missing. Training goes on from the last checkpoint of the same group: the same members
-on as many devices.
+A member is done when its `row.json` and its outcomes are there; started again, a sweep does what
+is missing, and refuses to go on from a row that cannot be read. Training goes on from the last
+checkpoint of the same group: the same members on as many devices.
 """
 
 import dataclasses
@@ -141,10 +141,12 @@ def open_sweep(resolved: ResolvedSweep, folder: Path, command: str) -> Sweep:
     """Make a sweep's folder, or find it, and put its data on the device.
 
     Raises:
-      InputError: if the folder belongs to another configuration.
+      InputError: if the folder belongs to another configuration, or holds links or damaged files
+        where the sweep works.
     """
     config, dataset, training, _ = resolved
     claim_folder(folder, config, dataset, command)
+    unfinished.check(folder)
     return Sweep(
         folder,
         command,

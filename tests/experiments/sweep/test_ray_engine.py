@@ -30,14 +30,13 @@ from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.experiments.run.environment import package_versions
 from rctaf_jax.experiments.run.folder import open_run
 from rctaf_jax.experiments.show.progress import SweepProgress
-from rctaf_jax.experiments.sweep import ray_engine
+from rctaf_jax.experiments.sweep import ray_engine, unfinished
 from rctaf_jax.experiments.sweep.engines import run_with
 from rctaf_jax.experiments.sweep.members import Entry, expand
 from rctaf_jax.experiments.sweep.ray_cluster import connected
 from rctaf_jax.experiments.sweep.ray_engine import reason_to_end
 from rctaf_jax.experiments.sweep.ray_task import check_versions, train_here
 from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_members, run_sweep
-from rctaf_jax.files import write_json
 from rctaf_jax.typed_json import read_json
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
@@ -232,11 +231,12 @@ def test_checkpoints_of_members_that_are_not_done_are_kept(local, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(local, folder)
     (folder / "members" / "relu-seed1" / "row.json").unlink()
-    for name in ("relu-seed0", "relu-seed1"):
-        (folder / "unfinished" / name).mkdir(parents=True)
-        write_json(folder / "unfinished" / name / "members.json", {"members": [name]})
+    claimed = {
+        name: unfinished.claim(folder, unfinished.Group((name,), 1, 1)).parent
+        for name in ("relu-seed0", "relu-seed1")
+    }
     sweep(folder, run_with(EngineConfig("ray")), RELU[:1])
-    assert [place.name for place in (folder / "unfinished").iterdir()] == ["relu-seed1"]
+    assert list((folder / "unfinished").iterdir()) == [claimed["relu-seed1"]]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001"])

@@ -215,15 +215,12 @@ def test_told_to_stop_while_it_measures_it_stops_after_that_member(tmp_path, mon
     assert list(rows_of(tmp_path / "results")) == measured == [FAMILY[0].id]
 
 
-@pytest.mark.parametrize("damage", ["no outcomes", "half a row", "no row"])
-def test_a_damaged_member_is_trained_again(folder, tmp_path, damage):
+@pytest.mark.parametrize("lacks", ["outcomes.npz", "row.json"])
+def test_a_member_that_lacks_a_file_is_trained_again(folder, tmp_path, lacks):
     copy = tmp_path / "results"
     shutil.copytree(folder, copy)
     lost = copy / "members" / "relu-seed1"
-    if damage == "no outcomes":
-        (lost / "outcomes.npz").unlink()
-    else:
-        (lost / "row.json").write_text('{"id": "relu' if damage == "half a row" else "{}")
+    (lost / lacks).unlink()
     shutil.rmtree(lost / "checkpoints")
     shutil.copytree(folder / "members" / "relu-seed0" / "checkpoints", lost / "checkpoints")
     assert "5 of 6 members are done already" in sweep(SMALL, copy)
@@ -232,6 +229,20 @@ def test_a_damaged_member_is_trained_again(folder, tmp_path, damage):
     jax.tree.map(np.testing.assert_array_equal, *(state.variables for state in states))
     again, first = rows_of(copy)["relu-seed1"], rows_of(folder)["relu-seed1"]
     assert without_times(again) == without_times(first)
+
+
+@pytest.mark.parametrize("text", ['{"id": "relu', "{}", "[" * 100_000])
+def test_damaged_is_not_missing(folder, tmp_path, text):
+    """A row that cannot be read stops the sweep before any training."""
+    copy = tmp_path / "results"
+    shutil.copytree(folder, copy)
+    damaged = copy / "members" / "relu-seed1" / "row.json"
+    damaged.write_text(text)
+    shutil.rmtree(copy / "members" / "relu-seed0")
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    with pytest.raises(InputError, match=r"relu-seed1/row.json (is damaged|lacks id|is nested)"):
+        sweep(SMALL, copy)
+    assert before == {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
 
 
 @pytest.mark.parametrize(
