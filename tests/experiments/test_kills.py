@@ -4,6 +4,7 @@ Forty times a sweep, a reproduction, an attack or a Hessian gets SIGKILL, SIGINT
 finished parts are present, and goes on. Prints a table of it all.
 """
 
+import csv
 import json
 import multiprocessing
 import os
@@ -165,8 +166,9 @@ def bare(value: Any) -> Any:
 def content(path: Path) -> Any:
     if path.suffix == ".json":
         return bare(json.loads(path.read_text()))
-    if path.suffix != ".npz":
-        return path.read_text()
+    if path.suffix == ".csv":
+        rows = csv.DictReader(path.read_text().splitlines())
+        return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
     with np.load(path) as arrays:
         return {name: (arrays[name].dtype.str, arrays[name].tobytes()) for name in arrays}
 
