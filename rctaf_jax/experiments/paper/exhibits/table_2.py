@@ -150,7 +150,8 @@ def _read_complete(path: Path) -> dict[str, Any]:
         ]
         if lacking:
             raise InputError(
-                f"{path} lacks {name}.{lacking[0]}: {name} must have all {len(PAPER_COSTS)} activations."
+                f"{path} lacks {name}.{lacking[0]}: {name} must have all of "
+                f"{len(PAPER_COSTS)} activations."
             )
     return result
 
