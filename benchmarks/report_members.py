@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 from rctaf_jax.experiments.results.config_file import as_json
-from rctaf_jax.experiments.sweep.members import Entry, members
+from rctaf_jax.experiments.sweep.members import SweepMember, members_of
 from rctaf_jax.experiments.sweep.presets import DIGITS
 from rctaf_jax.files import write_arrays, write_json
 
@@ -50,7 +50,7 @@ def activations(count: int) -> list[str]:
     return ["relu", *family[: count - 1]]
 
 
-def row_of(member: Entry, rng: np.random.Generator, num_test: int) -> dict[str, Any]:
+def row_of(member: SweepMember, rng: np.random.Generator, num_test: int) -> dict[str, Any]:
     """A row.json: best at a curvature of 7."""
     activation = member.activation
     is_family = activation.beta is not None
@@ -110,7 +110,7 @@ def make_folder(folder: Path, num_members: int, num_seeds: int, num_test: int) -
     )
     rng = np.random.default_rng(0)
     places = np.arange(num_test)
-    for member in members(texts, seeds):
+    for member in members_of(texts, seeds):
         row = row_of(member, rng, num_test)
         own = folder / "members" / member.id
         own.mkdir(parents=True)

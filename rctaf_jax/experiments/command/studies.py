@@ -36,7 +36,8 @@ class SweepCommand:
         """Train, measure, report."""
         from rctaf_jax.experiments.show.progress import SweepProgress
         from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
-        from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_sweep
+        from rctaf_jax.experiments.sweep.setup import resolve_sweep
+        from rctaf_jax.experiments.sweep.sweep import run_sweep
 
         engine = run_with(self.engine)
         resolved = resolve_sweep(self.config)

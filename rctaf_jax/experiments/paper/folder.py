@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.studies import REPRODUCTION, is_reproduction
-from rctaf_jax.experiments.sweep.members import Entry
+from rctaf_jax.experiments.sweep.members import SweepMember
 from rctaf_jax.files import is_free, write_json
 from rctaf_jax.typed_json import read_typed
 
@@ -72,9 +72,9 @@ def open_reproduction(folder: Path) -> tuple[ExperimentScale, list[Experiment]]:
 
 def needed_members(
     experiments: Sequence[Experiment], scale: ExperimentScale
-) -> dict[str, list[Entry]]:
+) -> dict[str, list[SweepMember]]:
     """Every member that some experiment needs, by study, each once."""
-    studies: dict[str, dict[str, Entry]] = {}
+    studies: dict[str, dict[str, SweepMember]] = {}
     for experiment in experiments:
         for part in experiment.parts(scale):
             studies.setdefault(part.study, {}).update({one.id: one for one in part.members})

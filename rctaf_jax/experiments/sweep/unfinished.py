@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,8 @@ from rctaf_jax.experiments.results.outcomes import outcomes_of
 from rctaf_jax.experiments.results.row import read_row
 from rctaf_jax.files import write_json
 from rctaf_jax.typed_json import read_typed
+
+from .members import SweepMember
 
 FOLDER, MEMBERS = "unfinished", "members.json"
 _ASIDE = re.compile(r"[0-9a-f]{32}")
@@ -103,20 +104,25 @@ def is_measured(folder: Path, name: str) -> bool:
     return not read_row(member / "row.json").is_done or (member / "outcomes.npz").exists()
 
 
-def find_damaged(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of the members `names` whose row or outcomes are there and cannot be read."""
-    return [name for name in names if _is_damaged(folder, name)]
+def is_done(folder: Path, member: SweepMember) -> bool:
+    """Whether a member needs no more work.
+
+    Raises:
+      InputError: as `is_measured` does.
+    """
+    return is_measured(folder, member.id)
 
 
-def _is_damaged(folder: Path, name: str) -> bool:
-    try:
-        if is_measured(folder, name):
-            row = read_row(folder / "members" / name / "row.json")
-            if row.is_done:
-                outcomes_of(folder, row)
-    except InputError:
-        return True
-    return False
+def check_readable(folder: Path, member: SweepMember) -> None:
+    """Refuse a member whose row or outcomes are there and cannot be believed.
+
+    Raises:
+      InputError: naming the file.
+    """
+    if is_done(folder, member):
+        row = read_row(folder / "members" / member.id / "row.json")
+        if row.is_done:
+            outcomes_of(folder, row)
 
 
 def _place(folder: Path, group: Group) -> Path:

@@ -32,11 +32,12 @@ from rctaf_jax.experiments.run.folder import open_run
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.sweep import ray_engine, unfinished
 from rctaf_jax.experiments.sweep.engines import run_with
-from rctaf_jax.experiments.sweep.members import Entry, expand
+from rctaf_jax.experiments.sweep.members import SweepMember, expand
 from rctaf_jax.experiments.sweep.ray_cluster import connected
 from rctaf_jax.experiments.sweep.ray_engine import reason_to_end
 from rctaf_jax.experiments.sweep.ray_task import check_versions, train_here
-from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_members, run_sweep
+from rctaf_jax.experiments.sweep.setup import resolve_sweep
+from rctaf_jax.experiments.sweep.sweep import run_members, run_sweep
 from rctaf_jax.typed_json import read_json
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
@@ -56,7 +57,7 @@ RELU = [entry for entry in expand(SMALL) if entry.activation.name == "relu"]
 PATIENCE_SECONDS = 240
 
 
-def sweep(folder: Path, engine: Callable, entries: list[Entry] | None = None) -> str:
+def sweep(folder: Path, engine: Callable, entries: list[SweepMember] | None = None) -> str:
     """Run the small sweep, or some of its members; returns what was printed."""
     output = io.StringIO()
 

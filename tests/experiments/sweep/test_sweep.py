@@ -22,8 +22,9 @@ from rctaf_jax.experiments.results.studies import open_study
 from rctaf_jax.experiments.run.folder import claim_folder, open_run
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.sweep import sweep as module
-from rctaf_jax.experiments.sweep.members import Entry, by_family, expand, groups_of
-from rctaf_jax.experiments.sweep.sweep import open_sweep, resolve_sweep, run_members, run_sweep
+from rctaf_jax.experiments.sweep.members import SweepMember, by_family, expand, groups_of
+from rctaf_jax.experiments.sweep.setup import open_sweep, resolve_sweep
+from rctaf_jax.experiments.sweep.sweep import run_members, run_sweep
 
 SMALL = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
@@ -45,7 +46,7 @@ def sweep(config: SweepConfig, folder: Path) -> str:
     return output.getvalue()
 
 
-def sweep_some(entries: Sequence[Entry], folder: Path, num_devices: int = 4) -> None:
+def sweep_some(entries: Sequence[SweepMember], folder: Path, num_devices: int = 4) -> None:
     """Train and measure some members of the small sweep."""
     opened = open_sweep(resolve_sweep(SMALL), folder, COMMAND)
     opened = opened._replace(devices=opened.devices[:num_devices])
@@ -63,7 +64,9 @@ def told_to_stop(should_stop: Callable[[], bool]) -> Any:
     return watch
 
 
-def interrupted(entries: Sequence[Entry], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def interrupted(
+    entries: Sequence[SweepMember], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> int:
     """Start to train some members; the step after which they were told to stop."""
     with monkeypatch.context() as patch:
         patch.setattr(module, "watch_for_termination", told_to_stop(lambda: True))
