@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from rctaf_jax.experiments.command.commands import show_report
+from rctaf_jax.experiments.command.studies import show_report
 from rctaf_jax.experiments.paper.reproduction import write_page
 
 RESULTS = Path(__file__).parents[3] / "results" / "reproduce-digits"
