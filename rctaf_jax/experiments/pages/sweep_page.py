@@ -20,12 +20,17 @@ from rctaf_jax.experiments.results.figures import (
     mechanism_panels,
     robustness_panels,
 )
-from rctaf_jax.experiments.results.rows import Results, load_results, write_rows_csv
+from rctaf_jax.experiments.results.rows import (
+    Results,
+    load_results,
+    read_environment,
+    write_rows_csv,
+)
 from rctaf_jax.experiments.results.summary import Summary, summarise
 from rctaf_jax.experiments.run.environment import device_and_versions
 from rctaf_jax.experiments.show import wording
 from rctaf_jax.experiments.show.plotting import inline_svg, png, svg
-from rctaf_jax.files import read_json, write_bytes_atomic, write_text_atomic
+from rctaf_jax.files import write_bytes_atomic, write_text_atomic
 
 from .findings import hessian_sentences, paper_sentences, robustness_sentences, uses_autoattack
 from .render import render
@@ -201,7 +206,9 @@ def where_trained(folder: Path, results: Results) -> str | None:
     """
     own = device_and_versions(results.environment)
     paths = [folder / "members" / row.id / "environment.json" for row in results.rows]
-    members = [device_and_versions(read_json(path)) if path.exists() else own for path in paths]
+    members = [
+        device_and_versions(read_environment(path)) if path.exists() else own for path in paths
+    ]
     differing = []
     for name in own:
         counts = Counter(member.get(name) for member in members)

@@ -92,7 +92,7 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
             "`rctaf sweep` wrote."
         )
     config = _checked(folder, CONFIG)
-    environment = dataclasses.asdict(read_typed(folder / ENVIRONMENT, _Environment))
+    environment = read_environment(folder / ENVIRONMENT)
     data = dataclasses.asdict(read_typed(folder / DATA, _Data))
     for section in ("train", "evaluation", "hessian"):
         _require(folder / CONFIG, f"{section} in {CONFIG}", config[section])
@@ -108,6 +108,15 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     ordered = tuple(sorted(rows, key=_position))
     num_expected = len(expected) or len(rows)  # a study of `rctaf reproduce` states no grid
     return Results(config, environment, data, ordered, num_expected, missing)
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """Where a sweep or one of its members ran.
+
+    Raises:
+      InputError: if it is not there, damaged, or lacks something.
+    """
+    return dataclasses.asdict(read_typed(path, _Environment))
 
 
 def write_rows_csv(results: Results, path: str | os.PathLike[str]) -> Path:
