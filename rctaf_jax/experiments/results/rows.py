@@ -83,7 +83,7 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     """
     folder = Path(folder)
     config = read_config(folder, SweepConfig)
-    environment = dataclasses.asdict(read_typed(folder / ENVIRONMENT, _Environment))
+    environment = read_environment(folder / ENVIRONMENT)
     data = dataclasses.asdict(read_typed(folder / DATA, _Data))
     rows = tuple(read_row(path) for path in sorted(folder.glob(f"members/*/{ROW}")))
     _check_images(folder, rows, data["num_test"])
@@ -97,6 +97,15 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     ordered = tuple(sorted(rows, key=_position))
     num_expected = len(expected) or len(rows)  # a study of `rctaf reproduce` states no grid
     return Results(config, environment, data, ordered, num_expected, missing)
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """Where a sweep or one of its members ran.
+
+    Raises:
+      InputError: if it is not there, damaged, or lacks something.
+    """
+    return dataclasses.asdict(read_typed(path, _Environment))
 
 
 def write_rows_csv(results: Results, path: str | os.PathLike[str]) -> Path:

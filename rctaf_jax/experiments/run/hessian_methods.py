@@ -82,6 +82,8 @@ class Way(NamedTuple):
       advance: `(state, numbers)` to the state with these, too.
       metric: what the state says of the norm on the way; None for a sum that is not done.
       estimate: what the whole state says.
+      is_exact: whether that is the diagonal itself, which takes all of the numbers.
+      batch_size, block_size: what the numbers are of, where another size is other work.
     """
 
     state: State
@@ -91,6 +93,9 @@ class Way(NamedTuple):
     advance: Callable[[State, range], State]
     metric: Callable[[State], MeanSquare | None]
     estimate: Callable[[State], Estimate]
+    is_exact: bool = False
+    batch_size: int | None = None
+    block_size: int | None = None
 
 
 def method_for(config: DiagonalConfig, problem: Problem) -> str:
@@ -146,7 +151,16 @@ def _xdiag(config: DiagonalConfig, problem: Problem) -> Way:
         return xdiag.run(state, key, numbers, product, block_size=block_size)
 
     state = init(problem.params, num_groups=NUM_GROUPS)
-    return Way(state, "blocks", num_blocks, 1, advance, _mean_square_of_sums, estimate)
+    return Way(
+        state,
+        "blocks",
+        num_blocks,
+        1,
+        advance,
+        _mean_square_of_sums,
+        estimate,
+        block_size=block_size,
+    )
 
 
 def xdiag_block_size(config: DiagonalConfig, problem: Problem) -> int:
@@ -203,7 +217,9 @@ def _exact(config: DiagonalConfig, problem: Problem) -> Way:
         dtype = ravel_pytree(problem.params)[0].dtype
         return exact_estimate(restore(jnp.asarray(state, dtype)), num_products=size)
 
-    return Way(np.zeros(size), "parameters", size, stride, advance, _nothing_yet, finish)
+    return Way(
+        np.zeros(size), "parameters", size, stride, advance, _nothing_yet, finish, is_exact=True
+    )
 
 
 def _neuron(config: DiagonalConfig, problem: Problem) -> Way:
@@ -235,7 +251,17 @@ def _neuron(config: DiagonalConfig, problem: Problem) -> Way:
         return exact_estimate(state, num_products=num_neurons)
 
     state = jax.tree.map(np.zeros_like, jax.device_get(problem.params))
-    return Way(state, "batches", num_batches, 1, advance, _nothing_yet, finish)
+    return Way(
+        state,
+        "batches",
+        num_batches,
+        1,
+        advance,
+        _nothing_yet,
+        finish,
+        is_exact=True,
+        batch_size=config.batch_size,
+    )
 
 
 _WAYS: dict[str, Callable[[DiagonalConfig, Problem], Way]] = {
