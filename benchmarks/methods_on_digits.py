@@ -29,7 +29,8 @@ from rctaf_jax.experiments.results.row import Row
 from rctaf_jax.experiments.results.rows import load_results
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.sweep.presets import DIGITS
-from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_sweep
+from rctaf_jax.experiments.sweep.setup import resolve_sweep
+from rctaf_jax.experiments.sweep.sweep import run_sweep
 from rctaf_jax.training import METHODS
 
 

@@ -6,6 +6,10 @@ Makes a results folder of synthetic networks in a temporary place: three betas a
 and ReLU, accuracies on 10,000 test images and Hessian norms, as a finished sweep leaves them. Then
 two processes: one reads the folder's rows, one is `rctaf report`. Seconds are on the clock with
 Python's start and all imports; memory is the process's peak.
+
+With 500 networks of as many activations, on two cores that others kept busy: rows read in 0.24 s;
+the report took 64 s on the clock and a peak of 818 MB. It takes 23 CPU seconds on such a folder. No
+idle machine has measured it yet.
 """
 
 import json
@@ -20,8 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
-from rctaf_jax.config import DIGITS, as_json
-from rctaf_jax.experiments.sweep.members import Entry, members
+from rctaf_jax.experiments.results.config_file import as_json
+from rctaf_jax.experiments.sweep.members import SweepMember, members_of
+from rctaf_jax.experiments.sweep.presets import DIGITS
 from rctaf_jax.files import write_arrays, write_json
 
 READING = """
@@ -49,7 +54,7 @@ def activations(count: int) -> list[str]:
     return ["relu", *family[: count - 1]]
 
 
-def row_of(member: Entry, rng: np.random.Generator, num_test: int) -> dict[str, Any]:
+def row_of(member: SweepMember, rng: np.random.Generator, num_test: int) -> dict[str, Any]:
     """A row.json: best at a curvature of 7."""
     activation = member.activation
     is_family = activation.beta is not None
@@ -109,7 +114,7 @@ def make_folder(folder: Path, num_members: int, num_seeds: int, num_test: int) -
     )
     rng = np.random.default_rng(0)
     places = np.arange(num_test)
-    for member in members(texts, seeds):
+    for member in members_of(texts, seeds):
         row = row_of(member, rng, num_test)
         own = folder / "members" / member.id
         own.mkdir(parents=True)

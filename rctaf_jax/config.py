@@ -6,7 +6,16 @@ below a field as its help.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+CountOrNone = Annotated[int, Meta(ge=0)]
+"""What a `config.json` may hold; the command line's words are checked, in sentences of their own,
+where a configuration is resolved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +26,9 @@ class DataConfig:
     """digits, cifar10, cifar100, a .npz file, or a folder that TFDS prepared."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
-    num_train: int | None = None
+    num_train: Count | None = None
     """Train on this many images only, the classes balanced."""
-    num_test: int | None = None
+    num_test: Count | None = None
     """Test on this many images only, the classes balanced."""
 
 
@@ -29,7 +38,7 @@ class TrainConfig:
 
     model: str = "resnet-mini"
     """resnet-mini, resnet18, preact-resnet18, wrn-28-10, mlp-2x64, ..."""
-    width: float = 1.0
+    width: Positive = 1.0
     """Multiplies the number of channels."""
     method: str = "trades"
     """standard, pgd-at, trades, mart, dkl, acat or dajat."""
@@ -37,31 +46,31 @@ class TrainConfig:
     """The method's own numbers in place of the published ones, such as beta=6."""
     norm: Literal["Linf", "L2"] = "Linf"
     """Norm of the threat model."""
-    epsilon: float = 8 / 255
+    epsilon: NotNegative = 8 / 255
     """Radius of the threat model, pixels in [0, 1]."""
     budget: Literal["fixed", "low", "high", "high-released"] | None = None
     """Of the inner maximisation: the same in every epoch, or growing as in DAJAT."""
-    attack_steps: int | None = None
+    attack_steps: CountOrNone | None = None
     """Steps of the inner maximisation under a fixed budget."""
-    step_size: float | None = None
+    step_size: NotNegative | None = None
     """Length of one such step."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the training images."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per step, over all devices."""
-    learning_rate: float | None = None
+    learning_rate: Positive | None = None
     """Peak learning rate."""
     schedule: Literal["cosine", "step", "constant", "epoch-cosine", "epoch-cosine-end"] | None = (
         None
     )
     """Shape of the learning rate over the run."""
-    weight_decay: float | None = None
+    weight_decay: NotNegative | None = None
     """Added to the gradient."""
-    awp: float | None = None
+    awp: NotNegative | None = None
     """Size of the adversarial weight perturbation, such as 0.005; 0 for none."""
-    awp_epoch: int | None = None
+    awp_epoch: Count | None = None
     """First epoch with adversarial weights, from 1; the 10th by default, sooner in a short run."""
-    averaging: float | None = None
+    averaging: Annotated[float, Meta(ge=0, lt=1)] | None = None
     """Decay of the weight average, such as 0.9996; 0 for none."""
     augmentation: Literal["none", "crop-flip"] | None = None
     """Of the training images."""
@@ -75,15 +84,15 @@ class EvaluationConfig:
 
     attack: Literal["pgd", "autoattack"] = "pgd"
     """autoattack is its standard version: sharper, and some hundred times as long."""
-    pgd_steps: int = 20
+    pgd_steps: Count = 20
     """Steps of each restart of PGD."""
-    pgd_restarts: int = 1
+    pgd_restarts: Count = 1
     """Random starts."""
     pgd_loss: Literal["ce", "margin"] = "margin"
     """What PGD maximises."""
-    pgd_step_size: float | None = None
+    pgd_step_size: Positive | None = None
     """Length of one step; a quarter of epsilon when left out."""
-    batch_size: int = 500
+    batch_size: Count = 500
     """Images per call."""
 
 
@@ -97,13 +106,13 @@ class AttackConfig:
     """Attacks to run instead: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square."""
     norm: Literal["Linf", "L2", "L1"] | None = None
     """Norm of the threat model; the one it was trained for when left out."""
-    epsilon: float | None = None
+    epsilon: Positive | None = None
     """Radius of the threat model; the one it was trained for when left out."""
-    num_examples: int | None = None
+    num_examples: Count | None = None
     """Attack the first so many test images only."""
     individual: bool = False
     """Run each attack on all correct images, not only on those that withstood the others."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images at a time on each device."""
     seed: int = 0
     """Of the attacks' random numbers."""
@@ -113,11 +122,11 @@ class AttackConfig:
 class HessianConfig:
     """How the Hessian norm (8) of the mean clean cross-entropy is estimated."""
 
-    num_probes: int = 16
+    num_probes: CountOrNone = 16
     """Random probes; more make the interval narrower; 0 for no Hessian norm."""
-    num_examples: int | None = None
+    num_examples: Count | None = None
     """At most so many training images in the loss; all when left out."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Images per call."""
 
 
@@ -127,15 +136,15 @@ class DiagonalConfig:
 
     method: Literal["auto", "exact", "neuron", "hutchinson", "xdiag", "coordinates"] = "auto"
     """auto: neuron for an MLP, exact for up to 2,000 parameters, hutchinson for all others."""
-    num_probes: int = 64
+    num_probes: CountOrNone = 64
     """Random vectors of hutchinson and xdiag (two products each), parameters of coordinates."""
-    until: float | None = None
+    until: Positive | None = None
     """Stop sooner, once the norm is known to this relative error, such as 0.05."""
-    block_size: int | None = None
+    block_size: Count | None = None
     """Random vectors of a block of xdiag; 16, or what half of the free memory holds."""
-    num_examples: int | None = None
+    num_examples: Count | None = None
     """At most so many training images in the loss; all when left out."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Images per call, over all devices."""
     seed: int = 0
     """Of the random vectors, or of the sampled parameters."""
@@ -183,9 +192,9 @@ class SweepConfig:
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     hessian: HessianConfig = HessianConfig()
-    betas: tuple[int, ...] = (0, 1, 2)
+    betas: tuple[CountOrNone, ...] = (0, 1, 2)
     """Members of the RCT-AF family."""
-    curvatures: tuple[float, ...] = (0.5, 2.0, 4.0, 7.0, 15.0, 50.0)
+    curvatures: tuple[Positive, ...] = (0.5, 2.0, 4.0, 7.0, 15.0, 50.0)
     """Largest second derivatives."""
     baselines: tuple[str, ...] = ("relu",)
     """Other activations to train beside them."""

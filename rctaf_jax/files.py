@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rctaf_jax.array_file import read_arrays as read_arrays
-from rctaf_jax.typed_json import read_json as read_json
+from rctaf_jax.errors import InputError
 
 
 def expand_home(text: str | os.PathLike[str]) -> Path:

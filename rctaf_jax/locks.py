@@ -61,5 +61,8 @@ def _lock_file(folder: Path) -> Path:
     parent = folder.parent
     if folder.is_dir() and (folder.is_mount() or not os.access(parent, os.W_OK)):
         return folder / INSIDE
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent)) from None
     return parent / f".{folder.name}{INSIDE}"

@@ -236,7 +236,7 @@ def test_a_full_disk_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(os, "fsync", fail)
     sentence = refusal(capsys, "reproduce", "figure-1", "--output", tmp_path / "out")
-    assert sentence.startswith("rctaf: No space left on device; choose a place")
+    assert "reproduction.json: No space left on device; choose a place" in sentence
 
 
 @pytest.mark.parametrize("words", [["data", "digits"], ["train", "--help"]])

@@ -9,12 +9,12 @@ import pytest
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import (
     read_folder,
-    read_json,
     write_bytes_atomic,
     write_folder_atomic,
     write_json,
     write_text_atomic,
 )
+from rctaf_jax.typed_json import read_json
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:

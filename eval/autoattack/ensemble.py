@@ -137,7 +137,7 @@ def _groups(
 ) -> Iterator[tuple[Finished, float]]:
     """Images that an attack is done with, those of earlier calls first, and the seconds taken."""
     is_pending = attacked.copy()
-    for finished, seconds in store.load(place):
+    for finished, seconds in store.load(place, setting.examples.images.shape[1:]):
         is_pending[finished.example] = False
         yield finished, seconds
     since = time.monotonic()

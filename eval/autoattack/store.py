@@ -8,19 +8,22 @@ Files are written whole or not at all. An example that is in one of them is not 
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from rctaf_jax.array_file import damaged, read_arrays
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_arrays, read_json, write_arrays, write_json
+from rctaf_jax.files import write_arrays, write_json
+from rctaf_jax.typed_json import read_json
 
 from .pool import Finished
 
 SETUP, LOGITS = "setup.json", "clean_logits.npz"
+REMEDY = "run the same again to attack only the examples that were in it"
 FLUSH_SECONDS = 1.0
 """A file holds what finished within so much time, so that a killed attack loses no more."""
 
@@ -45,7 +48,7 @@ class Store:
         setup: Mapping[str, Any],
         clean_logits: Float[np.ndarray, "N C"],
     ) -> None:
-        self.directory = directory
+        self.directory, self._num_examples = directory, len(clean_logits)
         self._unwritten: dict[str, list[Finished]] = {}
         self._since = time.monotonic()
         if directory is None:
@@ -58,13 +61,29 @@ class Store:
         write_arrays(directory / LOGITS, {"clean_logits": clean_logits})
         write_json(directory / SETUP, setup)
 
-    def load(self, attack: str) -> Iterator[tuple[Finished, float]]:
-        """What earlier calls finished: groups of examples, and the seconds that each took."""
+    def load(self, attack: str, image_shape: tuple[int, ...]) -> Iterator[tuple[Finished, float]]:
+        """What earlier calls finished: groups of examples, and the seconds that each took.
+
+        Args:
+            attack: its name.
+            image_shape: height, width and channels of the attacked images.
+
+        Raises:
+            InputError: if a file is damaged, or holds what no attack on these images writes.
+        """
         if self.directory is None:
             return
+        known: set[int] = set()
         for path in sorted((self.directory / attack).glob("*.npz")):
             arrays = _read(path, *Finished._fields, "seconds")
-            yield Finished(*(arrays[name] for name in Finished._fields)), float(arrays["seconds"])
+            finished = Finished(*(arrays[name] for name in Finished._fields))
+            fault = _fault_of_group(
+                finished, arrays["seconds"], self._num_examples, known, image_shape
+            )
+            if fault is not None:
+                raise damaged(path, fault, REMEDY)
+            known |= set(finished.example.tolist())
+            yield finished, float(arrays["seconds"])
 
     def add(self, attack: str, finished: Finished) -> None:
         """Takes in examples that an attack is done with; writes them every now and then."""
@@ -81,7 +100,7 @@ class Store:
             assert self.directory is not None
             folder = self.directory / attack
             folder.mkdir(exist_ok=True)
-            numbers = [int(path.stem) for path in folder.glob("*.npz")]
+            numbers = [int(path.stem) for path in folder.glob("*.npz") if path.stem.isdecimal()]
             path = folder / f"{max(numbers, default=0) + 1:06d}.npz"
             merged = Finished(*(np.concatenate(parts) for parts in zip(*groups, strict=True)))
             write_arrays(path, {**merged._asdict(), "seconds": np.array(now - self._since)})
@@ -116,5 +135,41 @@ def _is_close(known: np.ndarray, here: np.ndarray) -> bool:
 
 
 def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
-    remedy = "run the same again to attack only the examples that were in it"
-    return read_arrays(path, remedy=remedy, names=names)
+    return read_arrays(path, remedy=REMEDY, names=names)
+
+
+def _fault_of_group(
+    finished: Finished,
+    seconds: np.ndarray,
+    num_examples: int,
+    known: Set[int],
+    image_shape: tuple[int, ...],
+) -> str | None:
+    """Why a group of examples cannot be what an attack wrote; None if it can.
+
+    Args:
+        finished: the group.
+        seconds: that it took.
+        num_examples: of the dataset.
+        known: examples of the groups before it.
+        image_shape: of the dataset's images.
+    """
+    example, images = finished.example, finished.adversarial
+    if images.dtype.kind != "f" or images.ndim != 4 or images.shape[1:] != image_shape:
+        return f"adversarial is of type {images.dtype} and shape {images.shape}"
+    kinds = {"example": "iu", "is_broken": "b", "nonfinite": "b", "num_steps": "iu"}
+    for name, kind in kinds.items():
+        array = getattr(finished, name)
+        if array.dtype.kind not in kind or array.shape != images.shape[:1]:
+            return f"{name} is of type {array.dtype} and shape {array.shape}"
+    if not ((images >= 0) & (images <= 1)).all():
+        return "an adversarial image has pixels outside of 0 to 1"
+    if not ((example >= 0) & (example < num_examples)).all():
+        return f"an example is none of the {num_examples}"
+    if len(set(example.tolist()) - known) < len(example):
+        return "an example is in it or in an earlier file too"
+    if (finished.num_steps < 0).any():
+        return "a number of steps is negative"
+    if seconds.shape != () or seconds.dtype.kind != "f" or not 0 <= seconds < np.inf:
+        return "the seconds are no number of 0 or more"
+    return None

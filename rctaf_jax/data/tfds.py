@@ -22,12 +22,16 @@ from PIL import Image
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import expand_home
+from rctaf_jax.typed_json import read_json
 
 from .dataset import Dataset, Split, checked
 
 NAMES = ("cifar10", "cifar100")
 
-_INFO_FILE = "dataset_info.json"
+_INFO_FILE, _FEATURES_FILE = "dataset_info.json", "features.json"
+# Both spellings that protocol buffers read, and that of TFDS before 4.5.
+_CLASS_KEYS = {"pythonClassName", "python_class_name", "type"}
+_PACKED_KEYS = {"json", "content"}  # where TFDS parses text as JSON once more
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _JPEG_START = b"\xff\xd8\xff"
@@ -106,6 +110,7 @@ def _read(folder: Path, expected_name: str | None = None) -> Dataset:
     with _reader_faults(f"read {folder}", "an intact image classification dataset made by TFDS"):
         import tensorflow_datasets as tfds  # slow, and needed by few
 
+        _refuse_foreign_code(folder)
         builder = tfds.builder_from_directory(folder)
         info = builder.info
         if expected_name not in (None, info.name):
@@ -117,6 +122,50 @@ def _read(folder: Path, expected_name: str | None = None) -> Dataset:
         class_names = tuple(info.features[keys[1]].names)
         decoded = [_decoded(folder, encoded, channels) for encoded in (train, test)]
     return checked(info.name, decoded[0], decoded[1], class_names, source)
+
+
+def _refuse_foreign_code(folder: Path) -> None:
+    """Refuses a folder from which TFDS would import a module other than its own.
+
+    TFDS imports whichever module `features.json` names for a feature, before it looks at anything
+    else, so what is there must be known before TFDS sees the folder.
+
+    Raises:
+        InputError: if a class is named that is not one of `tensorflow_datasets.features`.
+    """
+    from tensorflow_datasets import features
+
+    found = (getattr(features, name) for name in dir(features))
+    classes = (one for one in found if isinstance(one, type))
+    own = {
+        f"{one.__module__}.{one.__name__}"
+        for one in classes
+        if issubclass(one, features.FeatureConnector)
+    }
+    path = folder / _FEATURES_FILE
+    pending: list[Any] = [read_json(path)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            pending += value.values()
+            _refuse_foreign_class(path, value, own)
+
+
+def _refuse_foreign_class(path: Path, feature: dict[str, Any], own: set[str]) -> None:
+    for key, value in feature.items():
+        # A feature may be called "type" or "content"; its value is then an object.
+        if key in _CLASS_KEYS and isinstance(value, str) and value not in own:
+            raise InputError(
+                f"{path} names the class {value[:60]!r} as {key}: expected one of "
+                "tensorflow_datasets.features, since TFDS would import any other and run it"
+            )
+        if key in _PACKED_KEYS and isinstance(value, str):
+            raise InputError(
+                f"{path} has {key} = {value[:60]!r}: expected no JSON inside of text, which could "
+                "name classes that TFDS would import and run"
+            )
 
 
 def _feature_keys(folder: Path, info: Any) -> tuple[str, str]:

@@ -2,6 +2,8 @@ import io
 import json
 import logging
 import os
+import re
+import sys
 import types
 from pathlib import Path
 
@@ -227,7 +229,7 @@ def test_damaged_metadata(file: str, content: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load(version)
     assert "\n" not in str(caught.value)
-    assert "expected" in str(caught.value)
+    assert re.search("expected|must hold one", str(caught.value))
 
 
 def test_damaged_records(tmp_path: Path) -> None:
@@ -280,6 +282,82 @@ def test_reader_is_quiet_and_its_log_is_left_alone(
     assert capfd.readouterr() == ("", "")
     logging.getLogger("absl").error("another group size")
     assert len(caplog.records) == 1
+
+
+FOREIGN = {
+    "a feature": ("featuresDict", "features", "label", "pythonClassName"),
+    "the root": ("pythonClassName",),
+    "the other spelling": ("featuresDict", "features", "image", "python_class_name"),
+    "an older file's": ("type",),
+    "an older file's feature": ("featuresDict", "features", "image", "type"),
+    "a place of no meaning": ("else", "pythonClassName"),
+}
+
+
+@pytest.mark.parametrize("keys", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("in_list", [False, True])
+def test_a_folder_does_not_run_code(
+    keys: tuple[str, ...], in_list: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TFDS imports the module of any class that is named."""
+    (tmp_path / "intruder.py").write_text(
+        f"open({str(tmp_path / 'was_here')!r}, 'w').close()\n"
+        "from tensorflow_datasets import features\nclass Label(features.ClassLabel): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    version = prepared(tmp_path)
+    features = features_json()
+    place = features
+    for key in keys[:-1]:
+        place = place.setdefault(key, {})
+    place[keys[-1]] = "intruder.Label"
+    (version / "features.json").write_text(
+        json.dumps({"features": [features]} if in_list else features)
+    )
+    with pytest.raises(InputError, match=r"features.json names the class 'intruder.Label' as"):
+        load(version)
+    assert not (tmp_path / "was_here").exists()
+    assert "intruder" not in sys.modules
+
+
+@pytest.mark.parametrize("key", ["json", "content"])
+def test_json_inside_of_text_is_refused(key: str, tmp_path: Path) -> None:
+    """TFDS parses it again, and imports what it names."""
+    version = prepared(tmp_path)
+    features = features_json()
+    label = features["featuresDict"]["features"]["label"]
+    label["jsonFeature"] = {key: '{"\\u0074ype": "intruder.Label", "content": {}}'}
+    (version / "features.json").write_text(json.dumps(features))
+    with pytest.raises(InputError, match=f"features.json has {key} = .* no JSON inside of text"):
+        load(version)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tensorflow_datasets.core.features.intruder.Label",
+        "tensorflow_datasets.core.features.feature.importlib.Label",
+        "tensorflow_datasets.testing.test_utils.DummyDataset",
+        "ClassLabel",
+        "",
+        "x." * 500,
+    ],
+)
+def test_only_classes_of_tfds_that_are_there(name: str, tmp_path: Path) -> None:
+    version = prepared(tmp_path)
+    features = features_json()
+    features["featuresDict"]["features"]["label"]["pythonClassName"] = name
+    (version / "features.json").write_text(json.dumps(features))
+    with pytest.raises(InputError, match=r"features.json names the class '.*' as pyt") as caught:
+        load(version)
+    assert len(str(caught.value)) < 300 + len(str(version))
+
+
+def test_nested_features_are_a_sentence(tmp_path: Path) -> None:
+    version = prepared(tmp_path)
+    (version / "features.json").write_text('{"a":' * 100_000)
+    with pytest.raises(InputError, match=r"features.json is nested too deeply"):
+        load(version)
 
 
 @pytest.mark.skipif(not (COPY / "cifar10").is_dir(), reason=f"no prepared CIFAR-10 in {COPY}")

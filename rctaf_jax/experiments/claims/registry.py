@@ -179,7 +179,7 @@ def judge_studies(studies: Sequence[Study]) -> list[Finding]:
 
 def is_standard(study: Study) -> bool:
     """Whether a study's networks were trained without attacks."""
-    return bool(study.results.config["train"]["method"] == "standard")
+    return study.results.config.train.method == "standard"
 
 
 def judge_claim(claim: Claim, measured: Sequence[Measured | Lack]) -> list[Finding]:

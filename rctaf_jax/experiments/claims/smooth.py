@@ -79,8 +79,8 @@ def _matrix(
     """A smoothing spline's values at `at` for each unit vector of values at `x`."""
     from scipy.interpolate import make_smoothing_spline
 
-    columns = [make_smoothing_spline(x, unit, lam=smoothing)(at) for unit in np.eye(len(x))]
-    return np.stack(columns, axis=1)
+    matrix: np.ndarray = make_smoothing_spline(x, np.eye(len(x)), lam=smoothing)(at)
+    return matrix
 
 
 def find_peaks(

@@ -30,20 +30,16 @@ class ActivationsCommand:
         """Draw, print."""
         from rctaf_jax.activations import parse_activation
         from rctaf_jax.experiments.show.activation_figure import activation_figure
-        from rctaf_jax.experiments.show.plotting import png, svg
+        from rctaf_jax.experiments.show.plotting import save_figure
         from rctaf_jax.experiments.show.tables import curvature_table
-        from rctaf_jax.files import write_bytes_atomic, write_text_atomic
 
         drawn = [parse_activation(name) for name in self.names or PAPER_FAMILY]
         listed = drawn if self.names else drawn + [parse_activation(name) for name in TABLE_1]
         self.output.mkdir(parents=True, exist_ok=True)
         console.print(curvature_table(listed))
         for order, name in ((0, "activations"), (2, "second-derivatives")):
-            figure = activation_figure(drawn, order)
-            path = write_bytes_atomic(self.output / f"{name}.png", png(figure))
-            say(console, f"Figure: {path}")
-            path = write_text_atomic(self.output / f"{name}.svg", svg(figure))
-            say(console, f"Figure: {path}")
+            for path in save_figure(activation_figure(drawn, order), self.output / name):
+                say(console, f"Figure: {path}")
 
 
 @dataclasses.dataclass(frozen=True)

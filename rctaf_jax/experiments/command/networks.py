@@ -113,7 +113,7 @@ def evaluate(run: "Run", config: EvaluationConfig, console: Console, command: st
     """Measure a run, and show what came out."""
     from rctaf_jax.experiments.run.environment import describe_devices
     from rctaf_jax.experiments.run.evaluate import evaluate_run
-    from rctaf_jax.experiments.show.tables import evaluation_table
+    from rctaf_jax.experiments.run.tables import evaluation_table
 
     say(console, f"Evaluating {run.folder} on {describe_devices()}.")
     result, path = evaluate_run(run, config, command)
@@ -138,7 +138,7 @@ class AttackCommand:
         """Attack, print a table."""
         from rctaf_jax.experiments.run.attack import attack_run
         from rctaf_jax.experiments.run.environment import describe_devices
-        from rctaf_jax.experiments.show.tables import attack_table
+        from rctaf_jax.experiments.run.tables import attack_table
 
         folder = self.output or self.folder / "autoattack"
         say(console, f"Attacking {self.folder} on {describe_devices()}. Results go to {folder}.")
@@ -164,7 +164,7 @@ class HessianCommand:
         """Estimate, print a table by layer."""
         from rctaf_jax.experiments.run.environment import describe_devices
         from rctaf_jax.experiments.run.hessian import hessian_run
-        from rctaf_jax.experiments.show.tables import hessian_table
+        from rctaf_jax.experiments.run.tables import hessian_table
 
         say(
             console,

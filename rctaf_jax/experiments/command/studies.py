@@ -1,7 +1,6 @@
 """The subcommands about many networks: sweep, reproduce, claims, report."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +36,8 @@ class SweepCommand:
         """Train, measure, report."""
         from rctaf_jax.experiments.show.progress import SweepProgress
         from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
-        from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_sweep
+        from rctaf_jax.experiments.sweep.setup import resolve_sweep
+        from rctaf_jax.experiments.sweep.sweep import run_sweep
 
         engine = run_with(self.engine)
         resolved = resolve_sweep(self.config)
@@ -60,11 +60,12 @@ class SweepCommand:
 def show_report(folder: Path, console: Console) -> None:
     """Write the report, print its table and where it is."""
     from rctaf_jax.experiments.pages.sweep_page import write_report
-    from rctaf_jax.experiments.results.rows import load_results
-    from rctaf_jax.experiments.show.tables import summary_table
+    from rctaf_jax.experiments.results.studies import open_study
+    from rctaf_jax.experiments.results.tables import summary_table
 
-    report = write_report(folder)
-    console.print(summary_table(load_results(folder)))
+    study = open_study(folder)
+    report = write_report(study)
+    console.print(summary_table(study.results))
     say(console, f"Report: {report}")
 
 
@@ -96,7 +97,7 @@ class ReproduceCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Plan, train, show."""
-        from rctaf_jax.experiments.paper.folder import study_folders
+        from rctaf_jax.experiments.claims.table import claims_table
         from rctaf_jax.experiments.paper.registry import experiments_named
         from rctaf_jax.experiments.paper.reproduce import reproduce
         from rctaf_jax.experiments.paper.scales import scale_named
@@ -118,8 +119,9 @@ class ReproduceCommand:
                 elsewhere=None if self.engine.engine == "local" else describe_engine(self.engine),
                 retrain=self.retrain,
             )
-        show_claims(study_folders(folder), console)
-        say(console, f"Report: {page}")
+        if page.judged:
+            console.print(claims_table(page.judged))
+        say(console, f"Report: {page.path}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,26 +137,17 @@ class ClaimsCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Read, judge, print."""
-        from rctaf_jax.experiments.paper.folder import is_reproduction, study_folders
+        from rctaf_jax.experiments.claims import group_findings, judge_studies
+        from rctaf_jax.experiments.claims.table import claims_table
+        from rctaf_jax.experiments.results.studies import open_studies
 
         if not self.folders:
             raise InputError("no folder was named: give one or more of rctaf sweep or reproduce.")
-        studies = []
-        for folder in self.folders:
-            studies += study_folders(folder) if is_reproduction(folder) else [folder]
+        studies = [study for folder in self.folders for study in open_studies(folder)]
         if not studies:
             named = ", ".join(map(str, self.folders))
             raise InputError(f"no network to judge by in {named}: reproduce a figure that has one.")
-        show_claims(studies, console)
-
-
-def show_claims(studies: Sequence[Path], console: Console) -> None:
-    """Print verdicts, if there are networks to judge by."""
-    from rctaf_jax.experiments.claims import group_findings, judge
-    from rctaf_jax.experiments.show.tables import claims_table
-
-    if studies:
-        console.print(claims_table(group_findings(judge(studies))))
+        console.print(claims_table(group_findings(judge_studies(studies))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,10 +159,10 @@ class ReportCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Read, draw, write."""
-        from rctaf_jax.experiments.pages.reproduction_page import write_page
-        from rctaf_jax.experiments.paper.folder import is_reproduction
+        from rctaf_jax.experiments.paper.reproduction import write_page
+        from rctaf_jax.experiments.results.studies import is_reproduction
 
         if is_reproduction(self.folder):
-            say(console, f"Report: {write_page(self.folder)}")
+            say(console, f"Report: {write_page(self.folder).path}")
         else:
             show_report(self.folder, console)

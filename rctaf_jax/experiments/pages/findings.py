@@ -109,27 +109,27 @@ def paper_sentences(results: Results, summaries: Sequence[Summary]) -> list[str]
 
 def differences(results: Results) -> list[str]:
     """What sets this sweep apart from the paper's experiments."""
-    train, data = results.config["train"], results.data
+    train, data = results.config.train, results.data
     base_name = str(data["name"]).partition("[")[0]
     found = []
     if base_name not in _PAPER_DATA:
         found.append(f"the data ({data['name']})")
     elif data["num_train"] < _PAPER_NUM_TRAIN:
         found.append(f"the amount of data ({count(data['num_train'], 'training image')})")
-    if train["model"] not in _PAPER_MODELS or train["width"] != 1:
-        found.append(f"the network ({train['model']}, width {number(train['width'])})")
-    if train["method"] not in _PAPER_METHODS:
-        found.append(f"the training method ({train['method']})")
-    if train["norm"] != "Linf" or not math.isclose(train["epsilon"], 8 / 255, rel_tol=1e-3):
-        found.append(f"the perturbations ({train['norm']}, ε = {number(train['epsilon'])})")
+    if train.model not in _PAPER_MODELS or train.width != 1:
+        found.append(f"the network ({train.model}, width {number(train.width)})")
+    if train.method not in _PAPER_METHODS:
+        found.append(f"the training method ({train.method})")
+    if train.norm != "Linf" or not math.isclose(train.epsilon, 8 / 255, rel_tol=1e-3):
+        found.append(f"the perturbations ({train.norm}, ε = {number(train.epsilon)})")
     if not uses_autoattack(results):
         found.append("the attack (PGD instead of AutoAttack)")
     return found
 
 
 def uses_autoattack(results: Results) -> bool:
-    """Whether robust accuracy was measured by AutoAttack; sweeps before it knew PGD only."""
-    return bool(results.config["evaluation"].get("attack") == "autoattack")
+    """Whether robust accuracy was measured by AutoAttack."""
+    return results.config.evaluation.attack == "autoattack"
 
 
 def _best(

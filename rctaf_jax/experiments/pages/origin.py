@@ -8,7 +8,7 @@ from rctaf_jax.experiments.results.rows import Results
 from rctaf_jax.experiments.results.studies import Study
 from rctaf_jax.experiments.run.environment import device_and_versions
 from rctaf_jax.experiments.show import wording
-from rctaf_jax.files import read_json
+from rctaf_jax.typed_json import read_json
 
 _PHASES = {"train": "training", "evaluate": "evaluation", "hessian": "Hessian norm"}
 
@@ -59,6 +59,6 @@ def costs(results: Results) -> list[tuple[str, str]]:
         hours = sum(total.values()) / 3600
         lines.append(("accelerator-hours", f"{hours:.2f} ({device}, all of them while it ran)"))
     if total.get("train"):
-        images = results.config["train"]["batch_size"] * sum(row.steps or 0 for row in results.rows)
+        images = results.config.train.batch_size * sum(row.steps or 0 for row in results.rows)
         lines.append(("training images per second", f"{images / total['train']:,.0f}"))
     return lines

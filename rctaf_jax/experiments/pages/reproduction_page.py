@@ -9,6 +9,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from rctaf_jax.experiments.claims import Judged
+from rctaf_jax.experiments.results.config_file import as_json
 from rctaf_jax.experiments.results.rows import Results
 from rctaf_jax.experiments.results.studies import Study
 from rctaf_jax.experiments.show.tables import TextTable
@@ -78,7 +79,7 @@ def render_reproduction(
 
 
 def _study_section(study: Study) -> StudySection:
-    config = study.results.config
+    config = as_json(study.results.config)
     told = {name: config[name] for name in ("data", "train", "evaluation", "hessian")}
     return StudySection(
         study.folder.name,

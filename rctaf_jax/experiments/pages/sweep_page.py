@@ -5,13 +5,14 @@ The page needs nothing but itself: figures and style are in it, and there is no 
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
+from rctaf_jax.config import EvaluationConfig, TrainConfig
 from rctaf_jax.experiments.claims import Judged, group_findings, judge_studies
+from rctaf_jax.experiments.results.config_file import as_json
 from rctaf_jax.experiments.results.figures import mechanism_figure, robustness_figure
 from rctaf_jax.experiments.results.rows import Results, write_rows_csv
 from rctaf_jax.experiments.results.studies import Study
@@ -66,7 +67,7 @@ def render_page(
         _TEMPLATE,
         results=results,
         judged=judged,
-        title=f"Curvature and robustness: {results.data['name']}, {_train(results)['model']}",
+        title=f"Curvature and robustness: {results.data['name']}, {results.config.train.model}",
         summaries=summaries,
         measured=measured_sentences(results),
         robustness_findings=robustness_sentences(summaries),
@@ -75,7 +76,7 @@ def render_page(
         intervals=interval_sentence(summaries),
         robustness=panels_of(robustness, "robustness", "Robust accuracy"),
         mechanism=panels_of(mechanism, "mechanism", "Clean accuracy and Hessian norm"),
-        settings=settings(results.config),
+        settings=settings(as_json(results.config)),
         costs=costs(results),
         where=where_trained(study),
         diverged=[row for row in results.rows if not row.is_done],
@@ -86,15 +87,15 @@ def render_page(
 
 def measured_sentences(results: Results) -> list[str]:
     """What was trained and measured, in plain words."""
-    train, evaluation, data = _train(results), results.config["evaluation"], results.data
+    train, evaluation, data = results.config.train, results.config.evaluation, results.data
     done = [row for row in results.rows if row.is_done]
+    lasting = "" if train.epochs is None else f" for {wording.count(train.epochs, 'epoch')}"
     trained = (
         f"{wording.count(len(results.rows), 'network')} of the same architecture "
-        f"({train['model']}, width {wording.number(train['width'])}), which differ in their "
-        f"activation function and random seed only, were each trained for "
-        f"{wording.count(train['epochs'], 'epoch')} on "
+        f"({train.model}, width {wording.number(train.width)}), which differ in their "
+        f"activation function and random seed only, were each trained{lasting} on "
         f"{wording.count(data['num_train'], 'image')} "
-        f"{_METHODS.get(train['method'], 'by the method ' + train['method'])}."
+        f"{_METHODS.get(train.method, 'by the method ' + train.method)}."
     )
     tested = wording.count(data["num_test"], "test image")
     attack = f"Then {tested} were attacked with {_attack(results, evaluation)}, {_budget(train)}."
@@ -110,17 +111,17 @@ def measured_sentences(results: Results) -> list[str]:
     return [trained, attack, hessian]
 
 
-def _attack(results: Results, evaluation: Mapping[str, Any]) -> str:
+def _attack(results: Results, evaluation: EvaluationConfig) -> str:
     if uses_autoattack(results):
         return (
             "AutoAttack, an ensemble of four attacks without parameters to tune; an image counts "
             "as robust if it withstands all of them"
         )
-    loss = _ATTACK_LOSSES.get(evaluation["pgd_loss"], evaluation["pgd_loss"])
+    loss = _ATTACK_LOSSES.get(evaluation.pgd_loss, evaluation.pgd_loss)
     return (
         f"projected gradient descent (PGD), which changes an image so as to raise {loss}: "
-        f"{wording.count(evaluation['pgd_steps'], 'step')} from each of "
-        f"{wording.count(evaluation['pgd_restarts'], 'random start')}"
+        f"{wording.count(evaluation.pgd_steps, 'step')} from each of "
+        f"{wording.count(evaluation.pgd_restarts, 'random start')}"
     )
 
 
@@ -142,17 +143,12 @@ def interval_sentence(summaries: list[Summary]) -> str:
     )
 
 
-def _train(results: Results) -> dict[str, Any]:
-    train: dict[str, Any] = results.config["train"]
-    return train
-
-
-def _budget(train: Mapping[str, Any]) -> str:
+def _budget(train: TrainConfig) -> str:
     """How much an attack may change an image."""
-    epsilon = train["epsilon"]
+    epsilon = train.epsilon
     levels = epsilon * 255
     is_round = math.isclose(levels, round(levels), rel_tol=1e-6)
     size = f"{round(levels)}/255" if is_round else wording.number(epsilon)
-    if train["norm"] == "Linf":
+    if train.norm == "Linf":
         return f"each pixel value (0 to 1) changed by at most ε = {size} (L∞)"
-    return f"the whole change at most ε = {size} long in the {train['norm']} norm, pixels 0 to 1"
+    return f"the whole change at most ε = {size} long in the {train.norm} norm, pixels 0 to 1"

@@ -16,14 +16,10 @@ import numpy as np
 
 from rctaf_jax.data import Split
 from rctaf_jax.experiments.run.measure import AUTOATTACK_BATCH, hessian_split, make_logits
-from rctaf_jax.experiments.sweep.members import Entry, by_family
-from rctaf_jax.experiments.sweep.sweep import (
-    FamilyPrograms,
-    Sweep,
-    is_done,
-    missing_groups,
-    programs_of,
-)
+from rctaf_jax.experiments.sweep.family import missing_groups, programs_of
+from rctaf_jax.experiments.sweep.members import SweepMember, by_family
+from rctaf_jax.experiments.sweep.setup import FamilyPrograms, Sweep
+from rctaf_jax.experiments.sweep.unfinished import is_done
 from rctaf_jax.training.members import stack
 
 AUTOATTACK_FORWARDS = 10_000
@@ -46,7 +42,7 @@ class Cost(NamedTuple):
     member: float
 
 
-def estimate_study(sweep: Sweep, members: Sequence[Entry]) -> float:
+def estimate_study(sweep: Sweep, members: Sequence[SweepMember]) -> float:
     """Seconds for those of `members` that the sweep lacks; 0 without any trial if it has all."""
     missing = [member for member in members if not is_done(sweep.folder, member)]
     if not missing:
@@ -57,7 +53,7 @@ def estimate_study(sweep: Sweep, members: Sequence[Entry]) -> float:
     return families * cost.compiling + groups * cost.group + len(missing) * cost.member
 
 
-def try_out(sweep: Sweep, member: Entry) -> Cost:
+def try_out(sweep: Sweep, member: SweepMember) -> Cost:
     """Compile one family's programs and time a little of each."""
     programs = programs_of(sweep, member.activation)
     state = programs.trainer.initial(member.seed, member.activation.alpha)
@@ -69,7 +65,7 @@ def try_out(sweep: Sweep, member: Entry) -> Cost:
     return Cost(*map(sum, zip(training, evaluation, hessian, strict=True)))
 
 
-def _training(sweep: Sweep, programs: FamilyPrograms, member: Entry) -> Cost:
+def _training(sweep: Sweep, programs: FamilyPrograms, member: SweepMember) -> Cost:
     trainer = programs.trainer
     state = trainer.initial(member.seed, member.activation.alpha)
 
@@ -83,7 +79,9 @@ def _training(sweep: Sweep, programs: FamilyPrograms, member: Entry) -> Cost:
     return Cost(max(first - each, 0.0), trainer.num_steps * each, 0.0)
 
 
-def _evaluation(sweep: Sweep, programs: FamilyPrograms, member: Entry, variables: Any) -> Cost:
+def _evaluation(
+    sweep: Sweep, programs: FamilyPrograms, member: SweepMember, variables: Any
+) -> Cost:
     config = sweep.config.evaluation
     if config.attack == "autoattack":
         return _autoattack(sweep, member, variables)
@@ -93,7 +91,7 @@ def _evaluation(sweep: Sweep, programs: FamilyPrograms, member: Entry, variables
     return Cost(max(first - each, 0.0), 0.0, batches * each)
 
 
-def _autoattack(sweep: Sweep, member: Entry, variables: Any) -> Cost:
+def _autoattack(sweep: Sweep, member: SweepMember, variables: Any) -> Cost:
     """From a forward pass, since what AutoAttack compiles depends on how many images it gets."""
     num_images = len(sweep.dataset.test.labels)
     batch = min(sweep.config.evaluation.batch_size, AUTOATTACK_BATCH, num_images)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rctaf_jax.experiments.results.rows import Results
 from rctaf_jax.experiments.show.tables import TextTable
-from rctaf_jax.experiments.sweep.members import Entry, members
+from rctaf_jax.experiments.sweep.members import SweepMember, members_of
 
 from .scales import ExperimentScale
 
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
     study: str
     label: str
-    members: Sequence[Entry]
+    members: Sequence[SweepMember]
 
 
 class Shown(NamedTuple):
@@ -94,4 +94,4 @@ def no_parts(scale: ExperimentScale) -> Sequence[Part]:
 def family_part(study: str, label: str, scale: ExperimentScale, betas: Sequence[int]) -> Part:
     """Members of the family at the scale's curvatures."""
     texts = [f"rct-af:beta={b},curvature={c}" for b in betas for c in scale.curvatures]
-    return Part(study, label, members(texts, scale.seeds))
+    return Part(study, label, members_of(texts, scale.seeds))

@@ -17,16 +17,10 @@ from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.show.tables import TextTable, text_table
 from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.experiments.show.wording import duration
-from rctaf_jax.experiments.sweep.members import Entry
-from rctaf_jax.experiments.sweep.sweep import (
-    Engine,
-    Sweep,
-    is_done,
-    open_sweep,
-    resolve_study,
-    run_members,
-    set_damaged_aside,
-)
+from rctaf_jax.experiments.sweep.members import SweepMember
+from rctaf_jax.experiments.sweep.setup import Engine, Sweep, open_sweep, resolve_study
+from rctaf_jax.experiments.sweep.sweep import run_members, settle_damaged
+from rctaf_jax.experiments.sweep.unfinished import is_done
 
 from .estimate import estimate_study
 from .experiment import Exhibit, Experiment, Own
@@ -48,7 +42,7 @@ class ReproductionPlan(NamedTuple):
     """
 
     sweeps: Mapping[str, Sweep]
-    members: Mapping[str, Sequence[Entry]]
+    members: Mapping[str, Sequence[SweepMember]]
     lines: Sequence["Line"]
 
     @property
@@ -183,8 +177,7 @@ def plan_reproduction(
     for study in members:
         resolved = resolve_study(scale.studies[study])
         sweeps[study] = open_sweep(resolved, study_folder(folder, study), command)
-        if retrain:
-            set_damaged_aside(sweeps[study].folder, members[study])
+        settle_damaged(sweeps[study].folder, members[study], retrain=retrain)
     # Measurements of their own first, since they forget what a study's trial has compiled.
     own_lines = [
         _own_line(one.name, one.own, scale, folder, console) for one in experiments if one.own
@@ -202,7 +195,7 @@ def _own_line(name: str, own: Own, scale: ExperimentScale, folder: Path, console
     return Line(name, "measurements of its own", 0, 0, seconds)
 
 
-def _study_line(study: str, sweep: Sweep, members: Sequence[Entry], is_tried: bool) -> Line:
+def _study_line(study: str, sweep: Sweep, members: Sequence[SweepMember], is_tried: bool) -> Line:
     train = sweep.config.train
     what = f"{train.model} x {train.width:g}, {sweep.dataset.name}, {train.epochs} epochs"
     missing = sum(not is_done(sweep.folder, member) for member in members)

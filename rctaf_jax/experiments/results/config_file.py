@@ -36,10 +36,10 @@ ABSENT: dict[str, Any] = {
 Options left out are the published ones, as they were before a method had any."""
 
 KINDS = {
-    RunConfig: ("a run", "the folder of `rctaf train`, or one below members/ of a sweep"),
-    SweepConfig: ("a sweep", "the folder of `rctaf sweep`"),
+    RunConfig: ("the folder of a run", "that of `rctaf train`, or one below members/ of a sweep"),
+    SweepConfig: ("a results folder", "that of `rctaf sweep`, or one below studies/"),
 }
-"""Whose folder it is, and which one to give instead."""
+"""What the folder should be, and which one to give instead."""
 
 Config = TypeVar("Config", bound=RunConfig | SweepConfig)
 
@@ -58,13 +58,11 @@ def read_config(folder: Path, kind: type[Config]) -> Config:
     """
     path, (whose, allowed) = folder / CONFIG, KINDS[kind]
     if not path.is_file():
-        raise InputError(
-            f"{folder} is not the folder of {whose}, it has no {CONFIG}: give {allowed}."
-        )
+        raise InputError(f"{folder} is not {whose}: it has no {CONFIG}; give {allowed}.")
     value = read_json(path)
     if set(value) != {field.name for field in dataclasses.fields(kind)}:
         keys = ", ".join(sorted(value)) or "nothing"
-        raise InputError(f"{path} is not that of {whose}: it has {keys}; give {allowed}.")
+        raise InputError(f"{path} is not that of {whose}: it has the keys {keys}; give {allowed}.")
     return convert_typed(renewed(value), kind, path, allow_unknown=False)
 
 

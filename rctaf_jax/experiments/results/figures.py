@@ -215,9 +215,9 @@ def _draw_curve(axes: Axes, line: _Line, scale: float) -> None:
 
 def _draw_members(axes: Axes, line: _Line, quantity: PlottedQuantity, abscissa: Abscissa) -> None:
     points = [(abscissa.of(row), quantity.of_row(row)) for row in line.rows]
-    for x, y in points:
-        if x is not None and y is not None:
-            axes.plot(x, quantity.scale * y, ".", color=line.look.color, alpha=0.45, markersize=4)
+    known = [(x, quantity.scale * y) for x, y in points if x is not None and y is not None]
+    xs, ys = [x for x, _ in known], [y for _, y in known]
+    axes.plot(xs, ys, ".", color=line.look.color, alpha=0.45, markersize=4)
 
 
 def _draw_diverged(axes: Axes, crosses: Sequence[float]) -> None:

@@ -34,8 +34,8 @@ def load_frame(folder: str | os.PathLike[str]) -> "pandas.DataFrame":
     lines = []
     for study in open_studies(folder):
         results = study.results
-        train = results.config["train"]
-        told = {name: train[name] for name in ("model", "width", "method", "epsilon")}
+        train = results.config.train
+        told = {name: getattr(train, name) for name in ("model", "width", "method", "epsilon")}
         same = {"study": study.folder.name, "data": results.data["name"], **told}
         lines += [same | flat_row(row) for row in results.rows]
     return pandas.DataFrame(lines)

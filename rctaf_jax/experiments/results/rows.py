@@ -18,21 +18,15 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import Meta
 
 from rctaf_jax.activations import parse_activation
+from rctaf_jax.config import SweepConfig
 from rctaf_jax.errors import InputError
-from rctaf_jax.files import read_json, write_text_atomic
+from rctaf_jax.files import write_text_atomic
 from rctaf_jax.typed_json import read_typed
 
-from .config_file import renewed
+from .config_file import read_config
 from .row import Positive, Row, flat_row, read_row
 
-CONFIG, ENVIRONMENT, DATA, ROW = "config.json", "environment.json", "data.json", "row.json"
-
-_KEYS = {
-    CONFIG: ("data", "train", "evaluation", "hessian", "betas", "curvatures", "baselines", "seeds"),
-    f"train in {CONFIG}": ("model", "width", "method", "norm", "epsilon", "epochs"),
-    f"evaluation in {CONFIG}": ("pgd_steps", "pgd_restarts", "pgd_loss"),
-    f"hessian in {CONFIG}": ("num_probes", "num_examples"),
-}
+ENVIRONMENT, DATA, ROW = "environment.json", "data.json", "row.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,13 +59,14 @@ class Results(NamedTuple):
     """Everything a results folder holds, except the outcome of each test image.
 
     Attributes:
-      config, environment, data: as in the JSON files.
+      config: what it was told.
+      environment, data: as in the JSON files.
       rows: baselines last; otherwise by beta, alpha and seed.
       num_expected: members that the configuration asks for.
       missing: those of them without a row, in words.
     """
 
-    config: dict[str, Any]
+    config: SweepConfig
     environment: dict[str, Any]
     data: dict[str, Any]
     rows: tuple[Row, ...]
@@ -87,16 +82,9 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
         contradicts another, or no member has a row yet.
     """
     folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise InputError(
-            f"{folder} is not a results folder: it has no {CONFIG}; give a folder that "
-            "`rctaf sweep` wrote."
-        )
-    config = renewed(_checked(folder, CONFIG))
+    config = read_config(folder, SweepConfig)
     environment = dataclasses.asdict(read_typed(folder / ENVIRONMENT, _Environment))
     data = dataclasses.asdict(read_typed(folder / DATA, _Data))
-    for section in ("train", "evaluation", "hessian"):
-        _require(folder / CONFIG, f"{section} in {CONFIG}", config[section])
     rows = tuple(read_row(path) for path in sorted(folder.glob(f"members/*/{ROW}")))
     _check_images(folder, rows, data["num_test"])
     expected = tuple(_expected(config))
@@ -144,30 +132,18 @@ class _Expected(NamedTuple):
         return self.beta == row.beta and same
 
 
-def _expected(config: Mapping[str, Any]) -> Iterator[_Expected]:
-    seeds = dict.fromkeys(config["seeds"])
-    for beta in dict.fromkeys(config["betas"]):
-        for curvature in dict.fromkeys(config["curvatures"]):
+def _expected(config: SweepConfig) -> Iterator[_Expected]:
+    seeds = dict.fromkeys(config.seeds)
+    for beta in dict.fromkeys(config.betas):
+        for curvature in dict.fromkeys(config.curvatures):
             for seed in seeds:
                 label = f"β = {beta}, curvature {curvature:g}, seed {seed}"
                 yield _Expected(label, beta, float(curvature), None, seed)
-    for baseline in dict.fromkeys(config["baselines"]):
+    for baseline in dict.fromkeys(config.baselines):
         activation = parse_activation(baseline)
         for seed in seeds:
             label = f"{activation.text}, seed {seed}"
             yield _Expected(label, None, activation.max_curvature, activation.text, seed)
-
-
-def _checked(folder: Path, name: str) -> dict[str, Any]:
-    value = read_json(folder / name)
-    _require(folder / name, name, value)
-    return value
-
-
-def _require(path: Path, place: str, value: Any) -> None:
-    lacking = [key for key in _KEYS[place] if not isinstance(value, dict) or key not in value]
-    if lacking:
-        raise InputError(f"{path} is incomplete: {place} must have {', '.join(lacking)}.")
 
 
 def _check_images(folder: Path, rows: Sequence[Row], num_test: int) -> None:

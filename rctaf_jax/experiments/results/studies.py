@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from .outcomes import load_outcomes
+from .outcomes import outcomes_of
 from .rows import Results, load_results
 
 REPRODUCTION, STUDIES = "reproduction.json", "studies"
@@ -30,19 +30,19 @@ class Study:
     @property
     def title(self) -> str:
         """Method, network and data in words."""
-        train = self.results.config["train"]
-        width = "" if train["width"] == 1 else f" (width {train['width']:.3g})"
-        return f"{train['method']}, {train['model']}{width}, {self.results.data['name']}"
+        train = self.results.config.train
+        width = "" if train.width == 1 else f" (width {train.width:.3g})"
+        return f"{train.method}, {train.model}{width}, {self.results.data['name']}"
 
     @cached_property
     def outcomes(self) -> dict[str, dict[str, Bool[np.ndarray, " N"]]]:
-        """What `load_outcomes` gives of each member that was measured, by its id.
+        """What `outcomes_of` gives of each member that was measured, by its id.
 
         Raises:
           InputError: if a member's outcomes are not there or damaged.
         """
         done = [row for row in self.results.rows if row.is_done]
-        return {row.id: load_outcomes(self.folder, row.id) for row in done}
+        return {row.id: outcomes_of(self.folder, row) for row in done}
 
 
 def open_study(folder: str | os.PathLike[str]) -> Study:

@@ -17,11 +17,12 @@ from rctaf_jax.config import RunConfig, SweepConfig
 from rctaf_jax.data import Dataset, load_data
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import CONFIG, as_json, check_same, read_config
-from rctaf_jax.files import is_free, read_json, write_json
+from rctaf_jax.files import is_free, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.recipe import ResolvedTraining, resolve
 from rctaf_jax.training.state import TrainState
 from rctaf_jax.training.trainer import make_trainer
+from rctaf_jax.typed_json import read_json
 from rctaf_jax.values import check_seed
 
 from .environment import describe_environment

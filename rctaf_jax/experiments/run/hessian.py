@@ -14,17 +14,13 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from rctaf_jax.array_file import read_arrays
 from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import check_same
 from rctaf_jax.experiments.show.plotting import save_figure
 from rctaf_jax.experiments.show.progress import make_bars
-from rctaf_jax.files import (
-    read_arrays,
-    read_json,
-    write_arrays,
-    write_json,
-)
+from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.hessian import (
     Estimate,
     MeanSquare,
@@ -35,6 +31,7 @@ from rctaf_jax.hessian import (
 )
 from rctaf_jax.hessian.estimates import paths_of
 from rctaf_jax.locks import alone
+from rctaf_jax.typed_json import read_json
 from rctaf_jax.values import check_positive, check_seed
 
 from .environment import free_memory

@@ -10,7 +10,8 @@ from rctaf_jax.experiments.run.environment import describe_devices
 
 from .ray_cluster import import_ray
 from .ray_engine import run_members_with_ray
-from .sweep import Engine, run_members
+from .setup import Engine
+from .sweep import run_members
 
 
 def run_with(config: EngineConfig) -> Engine:

@@ -10,7 +10,7 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.values import check_seed
 
 
-class Entry(NamedTuple):
+class SweepMember(NamedTuple):
     """One network of a sweep."""
 
     id: str
@@ -18,7 +18,7 @@ class Entry(NamedTuple):
     seed: int
 
 
-def expand(config: SweepConfig) -> list[Entry]:
+def expand(config: SweepConfig) -> list[SweepMember]:
     """Every member: family by family, then curvature, then seed.
 
     Raises:
@@ -29,28 +29,28 @@ def expand(config: SweepConfig) -> list[Entry]:
         for beta, curvature in itertools.product(config.betas, config.curvatures)
     ]
     baselines = [(name.replace(":", "-").replace(",", "-"), name) for name in config.baselines]
-    entries = [
-        Entry(f"{name}-seed{seed}", parse_activation(text), seed)
+    members = [
+        SweepMember(f"{name}-seed{seed}", parse_activation(text), seed)
         for name, text in [*family, *baselines]
         for seed in config.seeds
     ]
     for seed in config.seeds:
         check_seed(seed)
-    ids = [entry.id for entry in entries]
+    ids = [member.id for member in members]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise InputError(f"the sweep names {twice[0]} twice: give each value once.")
-    return entries
+    return members
 
 
-def members(activations: Sequence[str], seeds: Sequence[int]) -> list[Entry]:
+def members_of(activations: Sequence[str], seeds: Sequence[int]) -> list[SweepMember]:
     """A member for each activation and seed, whichever way the activation is written.
 
-    >>> [entry.id for entry in members(["rct-af:beta=1,curvature=7", "gelu"], [0])]
+    >>> [member.id for member in members_of(["rct-af:beta=1,curvature=7", "gelu"], [0])]
     ['rct-af-beta1-alpha14-seed0', 'gelu-seed0']
     """
     parsed = [parse_activation(text) for text in activations]
-    return [Entry(f"{_slug(one)}-seed{seed}", one, seed) for one in parsed for seed in seeds]
+    return [SweepMember(f"{_slug(one)}-seed{seed}", one, seed) for one in parsed for seed in seeds]
 
 
 def _slug(activation: Activation) -> str:
@@ -59,14 +59,14 @@ def _slug(activation: Activation) -> str:
     return f"rct-af-beta{activation.beta}-alpha{activation.alpha:g}"
 
 
-def by_family(entries: Sequence[Entry]) -> list[list[Entry]]:
+def by_family(members: Sequence[SweepMember]) -> list[list[SweepMember]]:
     """Members that share a compiled program, together and in order."""
-    families: dict[str, list[Entry]] = {}
-    for entry in entries:
-        families.setdefault(entry.activation.name, []).append(entry)
+    families: dict[str, list[SweepMember]] = {}
+    for member in members:
+        families.setdefault(member.activation.name, []).append(member)
     return list(families.values())
 
 
-def groups_of(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
+def groups_of(members: Sequence[SweepMember], size: int) -> Iterator[list[SweepMember]]:
     """Cut members into groups that train at once; the same cut whatever is already done."""
-    return (list(entries[start : start + size]) for start in range(0, len(entries), size))
+    return (list(members[start : start + size]) for start in range(0, len(members), size))

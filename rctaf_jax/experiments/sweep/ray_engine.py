@@ -14,15 +14,17 @@ from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.experiments.results.phrasing import describe_row
 from rctaf_jax.experiments.run.environment import package_versions
 from rctaf_jax.experiments.show.progress import SweepProgress
-from rctaf_jax.files import read_json, write_folder_atomic
+from rctaf_jax.files import write_folder_atomic
 from rctaf_jax.training.members import STACK_ON_ACCELERATORS
 from rctaf_jax.training.preemption import watch_for_termination
+from rctaf_jax.typed_json import read_json
 
 from . import unfinished
-from .members import Entry, by_family, groups_of
+from .members import SweepMember, by_family, groups_of
 from .ray_cluster import connected, import_ray
-from .ray_task import Files, Order, Wanted, train_here
-from .sweep import Sweep, is_done
+from .ray_task import Files, MemberText, Order, train_here
+from .setup import Sweep
+from .unfinished import is_done
 
 MAX_ATTEMPTS = 5
 """A group that lost its worker so often ends the sweep: it may be what brings workers down."""
@@ -30,24 +32,24 @@ POLL_SECONDS = 1.0
 
 Stream = Any
 """What a task yields, as it comes; Ray's."""
-Submit = Callable[[list[Entry]], Stream]
+Submit = Callable[[list[SweepMember]], Stream]
 
 
 class Task(NamedTuple):
     """A group under way."""
 
-    group: list[Entry]
+    group: list[SweepMember]
     attempt: int
 
 
 def run_members_with_ray(
-    sweep: Sweep, entries: Sequence[Entry], progress: SweepProgress, address: str | None
+    sweep: Sweep, members: Sequence[SweepMember], progress: SweepProgress, address: str | None
 ) -> None:
-    """Train and measure those of `entries` that the sweep's folder lacks, on a Ray cluster.
+    """Train and measure those of `members` that the sweep's folder lacks, on a Ray cluster.
 
     Args:
       sweep: opened; its folder needs to be seen from this machine only.
-      entries: members.
+      members: members.
       progress: told of each member that arrived.
       address: HOST:PORT of the cluster; else RAY_ADDRESS, else one starts here and ends here.
 
@@ -56,8 +58,8 @@ def run_members_with_ray(
         its worker too often; what was done by then is kept.
       Preempted: on SIGTERM, likewise.
     """
-    missing = [entry for entry in entries if not is_done(sweep.folder, entry)]
-    progress.start(len(entries), len(entries) - len(missing))
+    missing = [member for member in members if not is_done(sweep.folder, member)]
+    progress.start(len(members), len(members) - len(missing))
     if missing:
         with connected(address), watch_for_termination() as should_stop:
             finish(sweep, missing, progress, should_stop)
@@ -66,7 +68,7 @@ def run_members_with_ray(
 
 def finish(
     sweep: Sweep,
-    missing: list[Entry],
+    missing: list[SweepMember],
     progress: SweepProgress,
     should_stop: Callable[[], bool],
 ) -> None:
@@ -88,15 +90,15 @@ def make_submit(sweep: Sweep, has_gpus: bool) -> Submit:
     device = {"num_gpus": 1} if has_gpus else {"num_cpus": 1}
     task = ray.remote(max_retries=0, **device)(train_here)
 
-    def submit(group: list[Entry]) -> Stream:
-        return task.remote([order], [Wanted(e.id, e.activation.text, e.seed) for e in group])
+    def submit(group: list[SweepMember]) -> Stream:
+        return task.remote([order], [MemberText(e.id, e.activation.text, e.seed) for e in group])
 
     return submit
 
 
 def arrivals(
     folder: Path,
-    groups: list[list[Entry]],
+    groups: list[list[SweepMember]],
     submit: Submit,
     progress: SweepProgress,
     should_stop: Callable[[], bool],
@@ -122,12 +124,12 @@ def arrivals(
                 yield came
                 continue
             group, attempt = tasks.pop(stream)
-            left = [entry for entry in group if not is_done(folder, entry)]
+            left = [member for member in group if not is_done(folder, member)]
             if came is None or not left:
                 continue
             end = end or reason_to_end(came, left, attempt)
             if not end:
-                progress.lost([entry.id for entry in left], type(came).__name__)
+                progress.lost([member.id for member in left], type(came).__name__)
                 tasks[submit(left)] = Task(left, attempt + 1)
     if end:
         raise end
@@ -144,7 +146,7 @@ def take(stream: Stream) -> tuple[str, Files] | Exception | None:
         return error
 
 
-def reason_to_end(error: Any, left: list[Entry], attempt: int) -> Exception | None:
+def reason_to_end(error: Any, left: list[SweepMember], attempt: int) -> Exception | None:
     """What the sweep ends with after a task's error; None if the task is worth another attempt."""
     if isinstance(error, import_ray().exceptions.RayTaskError):
         # An error's text has the node's traceback in it, its cause's is the sentence alone.
@@ -155,7 +157,7 @@ def reason_to_end(error: Any, left: list[Entry], attempt: int) -> Exception | No
     if attempt < MAX_ATTEMPTS:
         return None
     return InputError(
-        f"{', '.join(entry.id for entry in left)} lost the worker {attempt} times, at last by "
+        f"{', '.join(member.id for member in left)} lost the worker {attempt} times, at last by "
         f"{type(error).__name__}: see whether the nodes have memory enough; the same command goes "
         "on from there."
     )

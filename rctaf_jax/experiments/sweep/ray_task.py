@@ -20,8 +20,9 @@ from rctaf_jax.training.members import members_per_device
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.trainer import device_data
 
-from .members import Entry
-from .sweep import Sweep, finish_family
+from .family import finish_family
+from .members import SweepMember
+from .setup import Sweep
 
 Files = dict[str, bytes]
 
@@ -35,7 +36,7 @@ class Order(NamedTuple):
     versions: dict[str, str]
 
 
-class Wanted(NamedTuple):
+class MemberText(NamedTuple):
     """A member, in values that any process understands."""
 
     id: str
@@ -43,7 +44,7 @@ class Wanted(NamedTuple):
     seed: int
 
 
-def train_here(order: list[Any], members: list[Wanted]) -> Iterator[tuple[str, Files]]:
+def train_here(order: list[Any], members: list[MemberText]) -> Iterator[tuple[str, Files]]:
     """Train and measure members of one family; yields each one's id and files.
 
     Args:
@@ -55,7 +56,7 @@ def train_here(order: list[Any], members: list[Wanted]) -> Iterator[tuple[str, F
       InputError: if this node has other versions of the packages.
     """
     opened = open_here(*order)
-    group = [Entry(name, parse_activation(text), seed) for name, text, seed in members]
+    group = [SweepMember(name, parse_activation(text), seed) for name, text, seed in members]
     silent = SweepProgress(Console(quiet=True))
     with tempfile.TemporaryDirectory(prefix="rctaf-") as place:
         sweep = opened._replace(folder=Path(place))

@@ -12,8 +12,8 @@ import pytest
 from rctaf_jax.config import DataConfig, EvaluationConfig, HessianConfig, SweepConfig, TrainConfig
 from rctaf_jax.experiments.paper import estimate as module
 from rctaf_jax.experiments.paper.estimate import Cost, estimate_study, try_out
-from rctaf_jax.experiments.sweep.members import Entry, members
-from rctaf_jax.experiments.sweep.sweep import Sweep, open_sweep, resolve_study
+from rctaf_jax.experiments.sweep.members import SweepMember, members_of
+from rctaf_jax.experiments.sweep.setup import Sweep, open_sweep, resolve_study
 from rctaf_jax.files import write_json
 
 TINY = SweepConfig(
@@ -26,7 +26,7 @@ TINY = SweepConfig(
     baselines=(),
     seeds=(),
 )
-SIX_AND_RELU = members([*(f"rct-af:beta=1,curvature={c}" for c in range(1, 7)), "relu"], [0])
+SIX_AND_RELU = members_of([*(f"rct-af:beta=1,curvature={c}" for c in range(1, 7)), "relu"], [0])
 
 
 def opened(folder: Path, config: SweepConfig = TINY) -> Sweep:
@@ -34,7 +34,7 @@ def opened(folder: Path, config: SweepConfig = TINY) -> Sweep:
     return open_sweep(resolve_study(config), folder, "rctaf reproduce ...")
 
 
-def finish(sweep: Sweep, members: Sequence[Entry]) -> None:
+def finish(sweep: Sweep, members: Sequence[SweepMember]) -> None:
     """Leave what a diverged member leaves."""
     for one in members:
         member = sweep.folder / "members" / one.id

@@ -24,7 +24,7 @@ from rctaf_jax.experiments.paper.reproduce import reproduce
 from rctaf_jax.experiments.paper.reproduction import write_page
 from rctaf_jax.experiments.paper.scales import SCALES, ExperimentScale, scale_named, study
 from rctaf_jax.experiments.results.studies import study_folders
-from rctaf_jax.experiments.sweep.sweep import resolve_study
+from rctaf_jax.experiments.sweep.setup import resolve_study
 
 BASE = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),

@@ -29,11 +29,11 @@ def texts(axes: Axes) -> list[str]:
 
 
 def curves(axes: Axes) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Lines with more than two points."""
+    """Lines with more than two points; the dots of single members are none."""
     return [
         (np.asarray(line.get_xdata()), np.asarray(line.get_ydata()))
         for line in axes.lines
-        if len(np.asarray(line.get_xdata())) > 2
+        if len(np.asarray(line.get_xdata())) > 2 and line.get_marker() != "."
     ]
 
 

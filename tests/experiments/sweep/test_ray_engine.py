@@ -30,14 +30,15 @@ from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.experiments.run.environment import package_versions
 from rctaf_jax.experiments.run.folder import open_run
 from rctaf_jax.experiments.show.progress import SweepProgress
-from rctaf_jax.experiments.sweep import ray_engine
+from rctaf_jax.experiments.sweep import ray_engine, unfinished
 from rctaf_jax.experiments.sweep.engines import run_with
-from rctaf_jax.experiments.sweep.members import Entry, expand
+from rctaf_jax.experiments.sweep.members import SweepMember, expand
 from rctaf_jax.experiments.sweep.ray_cluster import connected
 from rctaf_jax.experiments.sweep.ray_engine import reason_to_end
 from rctaf_jax.experiments.sweep.ray_task import check_versions, train_here
-from rctaf_jax.experiments.sweep.sweep import resolve_sweep, run_members, run_sweep
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.experiments.sweep.setup import resolve_sweep
+from rctaf_jax.experiments.sweep.sweep import run_members, run_sweep
+from rctaf_jax.typed_json import read_json
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
 Cluster = pytest.importorskip("ray.cluster_utils").Cluster
@@ -56,7 +57,7 @@ RELU = [entry for entry in expand(SMALL) if entry.activation.name == "relu"]
 PATIENCE_SECONDS = 240
 
 
-def sweep(folder: Path, engine: Callable, entries: list[Entry] | None = None) -> str:
+def sweep(folder: Path, engine: Callable, entries: list[SweepMember] | None = None) -> str:
     """Run the small sweep, or some of its members; returns what was printed."""
     output = io.StringIO()
 
@@ -231,11 +232,12 @@ def test_checkpoints_of_members_that_are_not_done_are_kept(local, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(local, folder)
     (folder / "members" / "relu-seed1" / "row.json").unlink()
-    for name in ("relu-seed0", "relu-seed1"):
-        (folder / "unfinished" / name).mkdir(parents=True)
-        write_json(folder / "unfinished" / name / "members.json", {"members": [name]})
+    claimed = {
+        name: unfinished.claim(folder, unfinished.Group((name,), 1, 1)).parent
+        for name in ("relu-seed0", "relu-seed1")
+    }
     sweep(folder, run_with(EngineConfig("ray")), RELU[:1])
-    assert [place.name for place in (folder / "unfinished").iterdir()] == ["relu-seed1"]
+    assert list((folder / "unfinished").iterdir()) == [claimed["relu-seed1"]]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001"])

@@ -21,9 +21,12 @@ from rctaf_jax.experiments.results.rows import load_results
 from rctaf_jax.experiments.results.studies import open_study
 from rctaf_jax.experiments.run.folder import claim_folder, open_run
 from rctaf_jax.experiments.show.progress import SweepProgress
+from rctaf_jax.experiments.sweep import family as families
+from rctaf_jax.experiments.sweep import member_folder
 from rctaf_jax.experiments.sweep import sweep as module
-from rctaf_jax.experiments.sweep.members import Entry, by_family, expand, groups_of
-from rctaf_jax.experiments.sweep.sweep import open_sweep, resolve_sweep, run_members, run_sweep
+from rctaf_jax.experiments.sweep.members import SweepMember, by_family, expand, groups_of
+from rctaf_jax.experiments.sweep.setup import open_sweep, resolve_sweep
+from rctaf_jax.experiments.sweep.sweep import run_members, run_sweep
 
 SMALL = SweepConfig(
     data=DataConfig(num_train=64, num_test=40),
@@ -45,12 +48,12 @@ def sweep(config: SweepConfig, folder: Path) -> str:
     return output.getvalue()
 
 
-def sweep_some(entries: Sequence[Entry], folder: Path, num_devices: int = 4) -> None:
+def sweep_some(members: Sequence[SweepMember], folder: Path, num_devices: int = 4) -> None:
     """Train and measure some members of the small sweep."""
     opened = open_sweep(resolve_sweep(SMALL), folder, COMMAND)
     opened = opened._replace(devices=opened.devices[:num_devices])
     with SweepProgress(Console(file=io.StringIO())) as progress:
-        run_members(opened, entries, progress)
+        run_members(opened, members, progress)
 
 
 def told_to_stop(should_stop: Callable[[], bool]) -> Any:
@@ -63,12 +66,14 @@ def told_to_stop(should_stop: Callable[[], bool]) -> Any:
     return watch
 
 
-def interrupted(entries: Sequence[Entry], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def interrupted(
+    members: Sequence[SweepMember], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> int:
     """Start to train some members; the step after which they were told to stop."""
     with monkeypatch.context() as patch:
         patch.setattr(module, "watch_for_termination", told_to_stop(lambda: True))
         with pytest.raises(Preempted) as stopped:
-            sweep_some(entries, folder)
+            sweep_some(members, folder)
     assert stopped.value.step > 0
     return stopped.value.step
 
@@ -93,7 +98,7 @@ def without_times(row: dict) -> dict:
 
 def test_every_member_has_its_row_its_outcomes_and_its_weights(folder):
     rows = rows_of(folder)
-    assert set(rows) == {entry.id for entry in expand(SMALL)}
+    assert set(rows) == {member.id for member in expand(SMALL)}
     assert len(rows) == 6
     for name, row in rows.items():
         member = folder / "members" / name
@@ -172,7 +177,7 @@ def test_a_checkpoint_of_another_group_or_of_other_devices_is_not_taken(
     assert len(list((tmp_path / "results").glob("unfinished/*/members.json"))) == len(left)
     sweep_some(FAMILY[:2], tmp_path / "results")
     rows, first = rows_of(tmp_path / "results"), rows_of(folder)
-    assert set(rows) == {entry.id for entry in [*FAMILY[:2], *then]}
+    assert set(rows) == {member.id for member in [*FAMILY[:2], *then]}
     for name, row in rows.items():
         assert without_times(row) == without_times(first[name])
     assert not (tmp_path / "results" / "unfinished").exists()
@@ -187,7 +192,7 @@ def test_a_group_goes_on_from_its_own_checkpoint(folder, tmp_path, monkeypatch):
     sweep_some(relu, results)
     (kept,) = (results / "unfinished").iterdir()
     assert json.loads((kept / "members.json").read_text()) == {
-        "members": [entry.id for entry in FAMILY[:2]],
+        "members": [member.id for member in FAMILY[:2]],
         "devices": 4,
         "per_device": 1,
     }
@@ -202,28 +207,25 @@ def test_a_group_goes_on_from_its_own_checkpoint(folder, tmp_path, monkeypatch):
 
 
 def test_told_to_stop_while_it_measures_it_stops_after_that_member(tmp_path, monkeypatch):
-    measured, true_measure = [], module.measure
+    measured, true_measure = [], families.measure
 
-    def measure(sweep, programs, entry, *rest):
-        measured.append(entry.id)
-        return true_measure(sweep, programs, entry, *rest)
+    def measure(sweep, programs, member, *rest):
+        measured.append(member.id)
+        return true_measure(sweep, programs, member, *rest)
 
     monkeypatch.setattr(module, "watch_for_termination", told_to_stop(lambda: bool(measured)))
-    monkeypatch.setattr(module, "measure", measure)
+    monkeypatch.setattr(families, "measure", measure)
     with pytest.raises(Preempted, match="what is done is kept"):
         sweep_some(FAMILY, tmp_path / "results")
     assert list(rows_of(tmp_path / "results")) == measured == [FAMILY[0].id]
 
 
-@pytest.mark.parametrize("damage", ["no outcomes", "half a row", "no row"])
-def test_a_damaged_member_is_trained_again(folder, tmp_path, damage):
+@pytest.mark.parametrize("lacks", ["outcomes.npz", "row.json"])
+def test_a_member_that_lacks_a_file_is_trained_again(folder, tmp_path, lacks):
     copy = tmp_path / "results"
     shutil.copytree(folder, copy)
     lost = copy / "members" / "relu-seed1"
-    if damage == "no outcomes":
-        (lost / "outcomes.npz").unlink()
-    else:
-        (lost / "row.json").write_text('{"id": "relu' if damage == "half a row" else "{}")
+    (lost / lacks).unlink()
     shutil.rmtree(lost / "checkpoints")
     shutil.copytree(folder / "members" / "relu-seed0" / "checkpoints", lost / "checkpoints")
     assert "5 of 6 members are done already" in sweep(SMALL, copy)
@@ -232,6 +234,20 @@ def test_a_damaged_member_is_trained_again(folder, tmp_path, damage):
     jax.tree.map(np.testing.assert_array_equal, *(state.variables for state in states))
     again, first = rows_of(copy)["relu-seed1"], rows_of(folder)["relu-seed1"]
     assert without_times(again) == without_times(first)
+
+
+@pytest.mark.parametrize("text", ['{"id": "relu', "{}", "[" * 100_000])
+def test_damaged_is_not_missing(folder, tmp_path, text):
+    """A row that cannot be read stops the sweep before any training."""
+    copy = tmp_path / "results"
+    shutil.copytree(folder, copy)
+    damaged = copy / "members" / "relu-seed1" / "row.json"
+    damaged.write_text(text)
+    shutil.rmtree(copy / "members" / "relu-seed0")
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    with pytest.raises(InputError, match=r"relu-seed1/row.json (is damaged|lacks id|is nested)"):
+        sweep(SMALL, copy)
+    assert before == {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
 
 
 @pytest.mark.parametrize(
@@ -255,7 +271,7 @@ def test_a_member_that_is_measured_again_is_not_done_until_it_is(folder, tmp_pat
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "save_run", killed)
+    monkeypatch.setattr(member_folder, "save_run", killed)
     with pytest.raises(KeyboardInterrupt):
         sweep(SMALL, copy)
     assert (copy / "members" / "relu-seed1" / "outcomes.npz").exists()
@@ -377,4 +393,4 @@ def test_families_and_groups():
     assert [len(family) for family in families] == [4, 4, 2]
     groups = list(groups_of(families[0], 3))
     assert [len(group) for group in groups] == [3, 1]
-    assert [entry for group in groups for entry in group] == families[0]
+    assert [member for group in groups for member in group] == families[0]

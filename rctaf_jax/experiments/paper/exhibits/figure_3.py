@@ -13,7 +13,7 @@ from rctaf_jax.experiments.paper.experiment import (
 )
 from rctaf_jax.experiments.paper.scales import ExperimentScale
 from rctaf_jax.experiments.results.figures import robustness_panels
-from rctaf_jax.experiments.sweep.members import members
+from rctaf_jax.experiments.sweep.members import members_of
 
 from .curves import exhibit_of
 
@@ -25,7 +25,7 @@ def _parts(scale: ExperimentScale) -> Sequence[Part]:
     if not scale.alphas:
         return [family_part(_STUDY, "DAJAT", scale, FAMILY_BETAS)]
     texts = [f"rct-af:beta={beta},alpha={alpha}" for beta in FAMILY_BETAS for alpha in scale.alphas]
-    return [Part(_STUDY, "DAJAT", members(texts, scale.seeds))]
+    return [Part(_STUDY, "DAJAT", members_of(texts, scale.seeds))]
 
 
 def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:

@@ -11,7 +11,7 @@ from rctaf_jax.experiments.results.summary import IntervalEstimate, summarise
 from rctaf_jax.experiments.show.dot_plot import Dot, dots_figure
 from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.show.wording import CURVATURE, family_label, number
-from rctaf_jax.experiments.sweep.members import members
+from rctaf_jax.experiments.sweep.members import members_of
 
 from .curves import records, remarks
 
@@ -32,7 +32,7 @@ PAPER_ACCURACIES = {
 
 def _parts(scale: ExperimentScale) -> Sequence[Part]:
     """The paper's nine activations."""
-    return [Part(_STUDY, "DAJAT", members(list(PAPER_ACCURACIES), scale.seeds))]
+    return [Part(_STUDY, "DAJAT", members_of(list(PAPER_ACCURACIES), scale.seeds))]
 
 
 def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:

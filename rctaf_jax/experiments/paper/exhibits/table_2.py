@@ -1,10 +1,12 @@
 """Table 2: memory and time of a training step per activation, over ReLU's."""
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from rich.console import Console
 
 from rctaf_jax.activations import parse_activation
@@ -33,10 +35,58 @@ from rctaf_jax.experiments.show.dot_plot import Dot, dots_figure
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.show.wording import family_label
-from rctaf_jax.files import read_json, write_json
+from rctaf_jax.files import write_json
+from rctaf_jax.typed_json import convert_typed, read_json
 
 OVERHEAD = "overhead.json"
 ROUNDS = 25
+Positive = Annotated[int, Meta(ge=1)]
+PositiveNumber = Annotated[float, Meta(gt=0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Size:
+    model: str
+    width: PositiveNumber
+    batch: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class _Memory:
+    temporary_bytes: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spread:
+    median: PositiveNumber
+    low: PositiveNumber
+    high: PositiveNumber
+
+
+@dataclasses.dataclass(frozen=True)
+class _Time:
+    seconds: _Spread
+    ratio: _Spread
+
+
+@dataclasses.dataclass(frozen=True)
+class _Environment:
+    device: str
+    versions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Overhead:
+    """overhead.json, as far as it is measured; what has a default may be absent."""
+
+    environment: _Environment
+    step: _Size
+    memory_step: _Size
+    rounds: Positive
+    memory: dict[str, _Memory]
+    seconds_per_compilation: PositiveNumber | None = None
+    seconds_per_step: PositiveNumber | None = None
+    time: dict[str, _Time] | None = None
 
 
 def estimate_overhead(scale: ExperimentScale, folder: Path) -> float:
@@ -77,7 +127,33 @@ def measure_overhead(scale: ExperimentScale, folder: Path, console: Console) -> 
 
 def has_times(folder: Path) -> bool:
     """Whether all was measured."""
-    return (folder / OVERHEAD).exists() and "time" in read_json(folder / OVERHEAD)
+    return (folder / OVERHEAD).exists() and _read(folder / OVERHEAD).get("time") is not None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was measured so far, checked for all that is used of it."""
+    result = read_json(path)
+    convert_typed(result, _Overhead, path)
+    return result
+
+
+def _read_complete(path: Path) -> dict[str, Any]:
+    """What was measured, of every activation.
+
+    Raises:
+      InputError: naming what cannot be or lacks.
+    """
+    result = _read(path)
+    for name in ("memory", "time"):
+        lacking = [
+            activation for activation in PAPER_COSTS if activation not in (result.get(name) or {})
+        ]
+        if lacking:
+            raise InputError(
+                f"{path} lacks {name}.{lacking[0]}: {name} must have all of "
+                f"{len(PAPER_COSTS)} activations."
+            )
+    return result
 
 
 def load_overhead(scale: ExperimentScale, folder: Path) -> dict[str, Any]:
@@ -91,14 +167,14 @@ def load_overhead(scale: ExperimentScale, folder: Path) -> dict[str, Any]:
     if not (folder / OVERHEAD).exists():
         folder.mkdir(parents=True, exist_ok=True)
         return {"environment": environment, **sizes, "rounds": ROUNDS, "memory": {}}
-    result: dict[str, Any] = read_json(folder / OVERHEAD)
+    result = _read(folder / OVERHEAD)
     for name, size in sizes.items():
         if result.get(name) != size:
             raise InputError(
                 f"{folder / OVERHEAD} is of {name} {result.get(name)}, this scale of {size}: "
                 "choose another --output."
             )
-    check_environment(folder / OVERHEAD, result.get("environment", {}), environment)
+    check_environment(folder / OVERHEAD, result["environment"], environment)
     return result
 
 
@@ -127,7 +203,7 @@ def remember_memory(scale: ExperimentScale, folder: Path, activation: str) -> No
 
 def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
     """Ratios to ReLU's beside the paper's."""
-    result = read_json(folder / OVERHEAD)
+    result = _read_complete(folder / OVERHEAD)
     records = [_record(result, activation) for activation in PAPER_COSTS]
     memory = [Dot(r["label"], r["memory"], paper=r["paper_memory"]) for r in records]
     times = [
