@@ -8,7 +8,8 @@ import pytest
 from rctaf_jax import parallel
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.losses import cross_entropy, kl_divergence
-from rctaf_jax.training.augmentation import AUGMENTATIONS, PADDING
+from rctaf_jax.training.augmentation import AUGMENTATIONS
+from rctaf_jax.training.augmentation.named import PADDING
 from rctaf_jax.training.batches import Data, make_sample
 from rctaf_jax.training.methods.method import Budget
 from rctaf_jax.training.methods.registry import METHODS
