@@ -2,6 +2,8 @@
 
 import math
 import os
+import resource
+import signal
 import zipfile
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import (
+    append_line,
+    expand_home,
     read_arrays,
     read_folder,
     read_json,
@@ -166,3 +170,33 @@ def test_a_changed_byte_is_damage_or_changes_nothing(tmp_path: Path, compressed:
             for name, values in arrays.items():
                 np.testing.assert_array_equal(found[name], values)
     assert num_damaged > len(whole)
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_line(path, "one")
+    append_line(path, "β")
+    assert path.read_text(encoding="utf-8") == "one\nβ\n"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"metrics.jsonl"):
+            append_line(path, "a longer one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_text(encoding="utf-8") == "one\nβ\n"
+
+
+def test_bytes_that_are_no_text_come_back_from_json(tmp_path: Path) -> None:
+    value = {"name": os.fsdecode(b"caf\xe9")}
+    assert read_json(write_json(tmp_path / "value.json", value)) == value
+
+
+def test_a_home_that_nobody_has_is_refused() -> None:
+    assert expand_home("~/x") == Path.home() / "x"
+    with pytest.raises(InputError, match="~nosuchuser/x: there is no such user"):
+        expand_home("~nosuchuser/x")
+    with pytest.raises(InputError, match="holds a NUL character"):
+        expand_home("a\0b")
