@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from rctaf_jax.errors import InputError
 
-Entry = TypeVar("Entry")
+TableEntry = TypeVar("TableEntry")
 
 
-def lookup(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:
+def lookup(kind: str, name: str, table: Mapping[str, TableEntry]) -> TableEntry:
     """The entry of a table by name.
 
     Args:

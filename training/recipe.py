@@ -15,10 +15,10 @@ from rctaf_jax.values import check_positive, parse_number
 
 from ..models import model_kind
 from .augmentation import augmentation_named
-from .budgets import Shape, budget_named
-from .methods.method import Recipe, Setting
+from .budgets import RunShape, budget_named
+from .methods.method import Recipe, RecipeSetting
 from .methods.registry import published
-from .schedules import Length, schedule_named
+from .schedules import RunLength, schedule_named
 
 REFERENCE_EPSILON = 8 / 255
 DIGITS_SHAPE = (8, 8, 1)
@@ -60,7 +60,7 @@ def resolve(config: TrainConfig, dataset: Dataset) -> TrainConfig:
 
 def recipe_of(config: TrainConfig, num_classes: int) -> Recipe:
     """The published recipe for a configuration's method and kind of network."""
-    setting = Setting(num_classes, is_wide=model_kind(config.model) == "wide-resnet")
+    setting = RecipeSetting(num_classes, is_wide=model_kind(config.model) == "wide-resnet")
     return published(config.method).recipe(setting)
 
 
@@ -88,7 +88,7 @@ def with_steps(config: TrainConfig, recipe: Recipe) -> TrainConfig:
     Raises:
       InputError: for an unknown budget, or if the budget and the steps do not fit.
     """
-    budget_named(str(config.budget), Shape(config.norm, 1, 1))
+    budget_named(str(config.budget), RunShape(config.norm, 1, 1))
     given = (config.attack_steps, config.step_size)
     if recipe.attack_steps == 0 and config.budget != "fixed":
         raise InputError(
@@ -170,7 +170,7 @@ def check(config: TrainConfig, dataset: Dataset) -> None:
     if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs 64-bit JAX: set the environment's JAX_ENABLE_X64=1.")
     augmentation_named(str(config.augmentation))
-    schedule_named(str(config.schedule), Length(1, 1))
+    schedule_named(str(config.schedule), RunLength(1, 1))
     if config.weight_decay is None or not 0 <= config.weight_decay < float("inf"):
         raise InputError(f"weight-decay must be 0 or more; received {config.weight_decay}.")
     if config.schedule == "step" and not recipe_of(config, dataset.num_classes).decay_epochs:

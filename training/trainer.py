@@ -14,14 +14,14 @@ from rctaf_jax.data import Dataset
 
 from ..models import Model, create
 from .augmentation import view_augmentations
-from .batches import Data, make_sample
-from .budgets import Shape, budget_named
+from .batches import DeviceData, make_sample
+from .budgets import RunShape, budget_named
 from .loop import Advance
 from .methods.registry import make_method
 from .recipe import AVERAGED_SHARE, epoch_steps, options_of, recipe_of
-from .schedules import Length, schedule_named
+from .schedules import RunLength, schedule_named
 from .state import TrainState, initial_state, sgd
-from .step import Plan, Settings, make_advance, make_step
+from .step import StepPlan, TracedNumbers, make_advance, make_step
 
 
 class Trainer(NamedTuple):
@@ -37,7 +37,7 @@ class Trainer(NamedTuple):
 
     model: Model
     num_steps: int
-    settings: Settings
+    settings: TracedNumbers
     initial: Callable[[int, float | None], TrainState]
     advance: Advance
 
@@ -85,22 +85,22 @@ def make_trainer(
         arrays = {} if alpha is None else {"alpha": jnp.asarray(alpha, precision)}
         return fresh(jax.random.key(seed), arrays)
 
-    numbers = (getattr(config, name) or 0.0 for name in Settings._fields)
-    settings = Settings(*(jnp.asarray(number, precision) for number in numbers))
+    numbers = (getattr(config, name) or 0.0 for name in TracedNumbers._fields)
+    settings = TracedNumbers(*(jnp.asarray(number, precision) for number in numbers))
     total = int(config.epochs or 0) * plan.epoch_steps
     return Trainer(model, total, settings, initial, make_advance(make_step(plan), sample))
 
 
-def make_plan(config: TrainConfig, model: Model, steps: int, axis_name: str | None) -> Plan:
+def make_plan(config: TrainConfig, model: Model, steps: int, axis_name: str | None) -> StepPlan:
     """What a resolved configuration compiles into a step; `steps` are those of an epoch."""
     num_epochs = int(config.epochs or 0)
     decays = recipe_of(config, model.num_classes).decays
-    shape = Shape(config.norm, num_epochs, config.attack_steps or 0)
-    return Plan(
+    shape = RunShape(config.norm, num_epochs, config.attack_steps or 0)
+    return StepPlan(
         apply=model.apply,
         method=make_method(config.method, options_of(config)),
         optimizer=sgd(config.weight_decay or 0.0),
-        schedule=schedule_named(str(config.schedule), Length(num_epochs, steps, decays)),
+        schedule=schedule_named(str(config.schedule), RunLength(num_epochs, steps, decays)),
         budget=budget_named(str(config.budget), shape),
         augmentations=view_augmentations(str(config.augmentation)),
         epoch_steps=steps,
@@ -110,6 +110,6 @@ def make_plan(config: TrainConfig, model: Model, steps: int, axis_name: str | No
     )
 
 
-def device_data(dataset: Dataset) -> Data:
+def device_data(dataset: Dataset) -> DeviceData:
     """The training split as device arrays."""
-    return Data(jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels))
+    return DeviceData(jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels))

@@ -27,7 +27,7 @@ from rctaf_jax.files import (
     write_text_atomic,
 )
 from rctaf_jax.hessian import (
-    Estimate,
+    HessianEstimate,
     MeanSquare,
     check_deterministic,
     check_independent,
@@ -214,7 +214,7 @@ def _save(path: Path, state: State, done: int) -> None:
     write_arrays(path, {**arrays, "num_done": np.array(done)}, compressed=False)
 
 
-def _write(folder: Path, found: Estimate, described: dict[str, Any]) -> None:
+def _write(folder: Path, found: HessianEstimate, described: dict[str, Any]) -> None:
     if found.diagonal is not None:
         names = paths_of(found.diagonal)
         arrays = {

@@ -14,7 +14,7 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.data import Dataset
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.training.checkpoint import Checkpoints
-from rctaf_jax.training.loop import Report, check_finite, run
+from rctaf_jax.training.loop import ReportMetrics, check_finite, run_steps
 from rctaf_jax.training.preemption import watch_for_termination
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.state import TrainState
@@ -85,7 +85,7 @@ def train_run(
             note = f"loss {line.loss:.3f}, accuracy {line.accuracy:.3f}, {speed}"
             bars.update(task, completed=line.step, note=note)
 
-        replicated = run(
+        replicated = run_steps(
             parallel.data_parallel(trainer.advance, devices, num_arguments=4, shared=(1, 2, 3)),
             parallel.replicate(state, jax.local_devices()),
             device_data(dataset),
@@ -106,7 +106,7 @@ def make_report(
     log: Path,
     checkpoints: Checkpoints,
     show: Callable[[LogLine], None],
-) -> Report:
+) -> ReportMetrics:
     """What the loop tells its metrics: checked, written to the log, and shown."""
     batch_size = config.train.batch_size
     epoch_steps = len(dataset.train.labels) // batch_size

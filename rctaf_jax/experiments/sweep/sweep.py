@@ -39,7 +39,7 @@ from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.members import (
     Member,
-    Trained,
+    TrainedMember,
     map_members,
     members_per_device,
     train_members,
@@ -239,7 +239,7 @@ def train_group(
     group: list[Entry],
     progress: SweepProgress,
     should_stop: Callable[[], bool],
-) -> list[tuple[Entry, Trained, float]]:
+) -> list[tuple[Entry, TrainedMember, float]]:
     """Train a group at once, from its last checkpoint; each member with its share of the time."""
     members = [Member(entry.seed, entry.activation.alpha) for entry in group]
     trainer, started = programs.trainer, time.monotonic()
@@ -271,7 +271,7 @@ def measure(
     sweep: Sweep,
     programs: Programs,
     entry: Entry,
-    trained: Trained,
+    trained: TrainedMember,
     train_seconds: float,
     progress: SweepProgress,
 ) -> dict[str, Any]:
