@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from rctaf_jax.batching import Batch, Images, Labels, Progress, over_batches, pixels
+from rctaf_jax.batching import Images, Labels, PaddedBatch, Progress, over_batches, pixels
 from rctaf_jax.errors import InputError
 
-from .verdict import LogitsFn, Variables, Verdict, judge
+from .verdict import ImageVerdict, LogitsFn, NetworkVariables, judge_logits
 
 
 class Interval(NamedTuple):
@@ -95,12 +95,15 @@ def make_clean_evaluation(
     """
 
     @jax.jit
-    def on_batch(variables: Variables, batch: Batch) -> Verdict:
+    def on_batch(variables: NetworkVariables, batch: PaddedBatch) -> ImageVerdict:
         with jax.default_matmul_precision("highest"):
-            return judge(logits_fn(variables, pixels(batch.images)), batch.labels)
+            return judge_logits(logits_fn(variables, pixels(batch.images)), batch.labels)
 
     def evaluate(
-        variables: Variables, images: Images, labels: Labels, progress: Progress | None = None
+        variables: NetworkVariables,
+        images: Images,
+        labels: Labels,
+        progress: Progress | None = None,
     ) -> CleanEvaluation:
         verdict = over_batches(
             lambda batch: on_batch(variables, batch),

@@ -9,11 +9,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.threat_model import TOLERANCE, ThreatModel, norm_named
 
-Variables = Any
-LogitsFn = Callable[[Variables, Float[Array, "B H W C"]], Float[Array, "B classes"]]
+NetworkVariables = Any
+LogitsFn = Callable[[NetworkVariables, Float[Array, "B H W C"]], Float[Array, "B classes"]]
 
 
-class Verdict(NamedTuple):
+class ImageVerdict(NamedTuple):
     """One of three for each example: correct, misclassified, or not finite.
 
     Attributes:
@@ -25,15 +25,16 @@ class Verdict(NamedTuple):
     nonfinite: Bool[Array, " B"]
 
 
-def judge(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Verdict:
+def judge_logits(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> ImageVerdict:
     """Compares logits with labels.
 
     Example:
-        >>> judge(jnp.array([[0.0, 1.0], [jnp.nan, 1.0]]), jnp.array([1, 1])).correct.tolist()
+        >>> logits = jnp.array([[0.0, 1.0], [jnp.nan, 1.0]])
+        >>> judge_logits(logits, jnp.array([1, 1])).correct.tolist()
         [True, False]
     """
     finite = jnp.isfinite(logits).all(axis=-1)
-    return Verdict(finite & (jnp.argmax(logits, axis=-1) == labels), ~finite)
+    return ImageVerdict(finite & (jnp.argmax(logits, axis=-1) == labels), ~finite)
 
 
 def require_allowed(

@@ -27,7 +27,7 @@ from rctaf_jax.activations import Activation
 from rctaf_jax.errors import InputError
 
 from .appendix_terms import HiddenTerms, Recursion, hidden_terms
-from .dense import Layer, Losses, Targets, check_inputs, check_layers, forward, to_parameters
+from .dense import Layer, OutputLosses, Targets, check_inputs, check_layers, forward, to_parameters
 
 
 class DiagonalParts(NamedTuple):
@@ -49,7 +49,7 @@ class DiagonalParts(NamedTuple):
 
 def appendix_diagonal(
     recursion: Recursion,
-    losses: Losses,
+    losses: OutputLosses,
     layers: Sequence[Layer],
     activation: Activation,
     inputs: Float[Array, "N n_0"],
@@ -105,7 +105,7 @@ def appendix_diagonal(
 
 
 def _loss_derivatives(
-    losses: Losses, outputs: Float[Array, "N C"], targets: Targets
+    losses: OutputLosses, outputs: Float[Array, "N C"], targets: Targets
 ) -> tuple[Float[Array, "N C"], Float[Array, "N C C"]]:
     """r = dloss/df and A = d^2 loss/df^2 of each example."""
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from rctaf_jax.errors import InputError
 
-from .estimates import Estimate, MeanSquare, paths_of, with_interval
+from .estimates import HessianEstimate, MeanSquare, paths_of, with_interval
 from .products import Params, Product
 
 
@@ -46,7 +46,7 @@ def init(params: Params) -> CoordinateSums:
     return CoordinateSums(size, np.zeros_like(size), np.zeros(len(size)), np.zeros(len(size)))
 
 
-def draw(key: Array, params: Params, count: int) -> Int[np.ndarray, "count 2"]:
+def draw_parameters(key: Array, params: Params, count: int) -> Int[np.ndarray, "count 2"]:
     """The first `count` parameters of a run: number of the array, place in the flattened array.
 
     Two from each array come first. Then arrays take turns in proportion to the root of their size,
@@ -62,7 +62,8 @@ def draw(key: Array, params: Params, count: int) -> Int[np.ndarray, "count 2"]:
         InputError: if count is more than p.
 
     Example:
-        >>> order = draw(jax.random.key(0), {"a": jnp.zeros(1), "b": jnp.zeros((2, 2))}, 5)
+        >>> params = {"a": jnp.zeros(1), "b": jnp.zeros((2, 2))}
+        >>> order = draw_parameters(jax.random.key(0), params, 5)
         >>> [array for array, _ in order.tolist()]
         [0, 1, 1, 1, 1]
     """
@@ -119,7 +120,7 @@ def run(
         >>> print(state.square_sum, state.num_sampled)
         [14.] [3]
     """
-    order = draw(key, params, max(numbers, default=-1) + 1)
+    order = draw_parameters(key, params, max(numbers, default=-1) + 1)
     for number in numbers:
         array, place = order[number].tolist()
         basis = _basis(params, array, place)
@@ -142,7 +143,7 @@ def merge(one: CoordinateSums, other: CoordinateSums) -> CoordinateSums:
     return total._replace(size=one.size)
 
 
-def estimate(state: CoordinateSums, params: Params) -> Estimate:
+def estimate(state: CoordinateSums, params: Params) -> HessianEstimate:
     """The mean square of the diagonal and of each array's share, without the diagonal.
 
     Args:
@@ -158,7 +159,7 @@ def estimate(state: CoordinateSums, params: Params) -> Estimate:
         raise InputError(f"an estimate needs a parameter of each array, got none of {missing}")
     rows = [_mean_square(_select(state, array)) for array in range(len(names))]
     num_sampled = int(state.num_sampled.sum())
-    return Estimate(
+    return HessianEstimate(
         diagonal=None,
         diagonal_standard_error=None,
         mean_square=_mean_square(state),

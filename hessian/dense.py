@@ -18,11 +18,11 @@ import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from rctaf_jax.aliases import Pointwise
 from rctaf_jax.errors import InputError
 
-Pointwise = Callable[[Array], Array]
 Targets = Shaped[Array, "N ..."]
-Losses = Callable[[Float[Array, "N C"], Targets], Float[Array, " N"]]
+OutputLosses = Callable[[Float[Array, "N C"], Targets], Float[Array, " N"]]
 """From outputs and targets to one loss for each example, each from its own outputs only."""
 
 

@@ -50,7 +50,7 @@ class MeanSquare(NamedTuple):
     size: int
 
 
-class Estimate(NamedTuple):
+class HessianEstimate(NamedTuple):
     """What an estimator says.
 
     Attributes:
@@ -80,7 +80,7 @@ class _Part(NamedTuple):
     square: Float[np.ndarray, " G"]  # sum over the group of ||d_m||^2
 
 
-def estimate(sums: DiagonalSums) -> Estimate:
+def estimate(sums: DiagonalSums) -> HessianEstimate:
     """The diagonal, its mean square and their standard errors, from Hutchinson's terms or XDiag's.
 
     Args:
@@ -107,7 +107,7 @@ def estimate(sums: DiagonalSums) -> Estimate:
         means.append(mean)
         errors.append(_standard_error(mean, groups, deviation, counts))
         parts.append(_summarise(groups, square))
-    return Estimate(
+    return HessianEstimate(
         diagonal=jax.tree.unflatten(structure, means),
         diagonal_standard_error=jax.tree.unflatten(structure, errors),
         mean_square=_mean_square(parts, counts),
@@ -119,7 +119,7 @@ def estimate(sums: DiagonalSums) -> Estimate:
     )
 
 
-def exact_estimate(diagonal: Params, *, num_products: int) -> Estimate:
+def exact_estimate(diagonal: Params, *, num_products: int) -> HessianEstimate:
     """What an exact diagonal says, in the form of the others: no error, an interval of one point.
 
     An array without entries has a mean square of 0.
@@ -136,7 +136,7 @@ def exact_estimate(diagonal: Params, *, num_products: int) -> Estimate:
     parts = [(leaf.size, float(np.sum(leaf**2))) for leaf in jax.tree.leaves(host)]
     rows = [with_interval(square / max(size, 1), 0.0, math.inf, size) for size, square in parts]
     size, square = (sum(values) for values in zip(*parts, strict=True))
-    return Estimate(
+    return HessianEstimate(
         diagonal=host,
         diagonal_standard_error=jax.tree.map(np.zeros_like, host),
         mean_square=with_interval(square / size, 0.0, math.inf, int(size)),

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.batching import Images, Labels
 from rctaf_jax.errors import InputError
 
-from .products import DatasetSum, Loss, LossFn, Params, Rest, check_scalar, make_dataset_sum
+from .products import DatasetSum, LossFn, Params, Rest, ScalarLoss, check_scalar, make_dataset_sum
 
 LARGEST_CHUNK = 64
 CHUNK_BYTES = 2**28
@@ -26,7 +26,7 @@ Restore = Callable[[Float[Array, " p"]], Params]
 
 
 def exact_diagonal(
-    loss: Loss,
+    loss: ScalarLoss,
     params: Params,
     *,
     parameters: Indices | None = None,
@@ -101,7 +101,9 @@ def make_dataset_entries(
         [4. 4.]
     """
 
-    def batch_entries(loss: Loss, params: Params, indices: Int[Array, " k"]) -> Float[Array, " k"]:
+    def batch_entries(
+        loss: ScalarLoss, params: Params, indices: Int[Array, " k"]
+    ) -> Float[Array, " k"]:
         flat, restore = ravel_pytree(params)
         chunk = fitting_chunk(chunk_size, indices.size, flat.size * flat.dtype.itemsize)
         return _entries(loss, restore, chunk, flat, indices)
@@ -184,7 +186,7 @@ def _plan(
     return flat, restore, indices, chunk
 
 
-def _make_entries(loss: Loss, restore: Restore, chunk_size: int) -> jax.stages.Wrapped:
+def _make_entries(loss: ScalarLoss, restore: Restore, chunk_size: int) -> jax.stages.Wrapped:
     """Compiles (params as one vector, k indices) to the k entries."""
 
     @jax.jit
@@ -196,7 +198,7 @@ def _make_entries(loss: Loss, restore: Restore, chunk_size: int) -> jax.stages.W
 
 
 def _entries(
-    loss: Loss,
+    loss: ScalarLoss,
     restore: Restore,
     chunk_size: int,
     flat: Float[Array, " p"],

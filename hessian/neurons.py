@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from .dense import (
     Layer,
-    Losses,
+    OutputLosses,
     Pointwise,
     Targets,
     check_inputs,
@@ -30,7 +30,7 @@ from .exact import fitting_chunk, map_in_chunks
 
 
 def neuron_diagonal(
-    losses: Losses,
+    losses: OutputLosses,
     layers: Sequence[Layer],
     activation: Pointwise,
     inputs: Float[Array, "N n_0"],
@@ -85,7 +85,7 @@ def neuron_diagonal(
 
 
 def _offset_curvatures(
-    losses: Losses,
+    losses: OutputLosses,
     layers: list[Layer],
     activation: Pointwise,
     inputs: Float[Array, "N n_0"],

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rctaf_jax import parallel
-from rctaf_jax.batching import Batch, Images, Labels, padded_batches, pixels
+from rctaf_jax.batching import Images, Labels, PaddedBatch, padded_batches, pixels
 from rctaf_jax.errors import InputError
 
 Params = Any
 Rest = Any
-Loss = Callable[[Params], Float[Array, ""]]
+ScalarLoss = Callable[[Params], Float[Array, ""]]
 Product = Callable[[Params], Params]
 LossFn = Callable[
     [Params, Rest, Float[Array, "B H W C"], Int[Array, " B"]],
@@ -48,7 +48,7 @@ class DatasetSum:
         return self.total(vector)
 
 
-def check_scalar(loss: Loss, params: Params) -> None:
+def check_scalar(loss: ScalarLoss, params: Params) -> None:
     """Checks that a loss is one number.
 
     Raises:
@@ -61,7 +61,7 @@ def check_scalar(loss: Loss, params: Params) -> None:
         )
 
 
-def hessian_vector_product(loss: Loss, params: Params, vector: Params) -> Params:
+def hessian_vector_product(loss: ScalarLoss, params: Params, vector: Params) -> Params:
     """H v for the Hessian of a scalar function of a pytree.
 
     Args:
@@ -147,7 +147,7 @@ def make_dataset_gradient(
         InputError: if there is no device, or their number does not divide batch_size.
     """
 
-    def batch_gradient(loss: Loss, params: Params, no_vector: None) -> Params:
+    def batch_gradient(loss: ScalarLoss, params: Params, no_vector: None) -> Params:
         return jax.grad(loss)(params)
 
     bind = make_dataset_sum(
@@ -176,7 +176,7 @@ class _Placement(NamedTuple):
 
     add_batch: Any
     whole: Callable[[Params], Params]
-    shared: Callable[[Batch], Batch]
+    shared: Callable[[PaddedBatch], PaddedBatch]
     collect: Callable[[Params], Params]
 
 
@@ -195,9 +195,9 @@ def _on_devices(
         raise InputError("got no devices: expected at least one, or None for the default one")
     parallel.check_divides(batch_size, len(devices))
 
-    def shared(batch: Batch) -> Batch:
+    def shared(batch: PaddedBatch) -> PaddedBatch:
         parts = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
-        return parallel.spread(parts, devices)
+        return parallel.place_slices(parts, devices)
 
     def collect(totals: Params) -> Params:
         return jax.tree.map(lambda leaf: _sum_on(leaf, devices[0]), totals)
@@ -221,7 +221,7 @@ def _sum_on(leaf: Float[Array, "D ..."], device: jax.Device) -> Float[Array, "..
 
 
 def _make_add_batch(
-    term: Callable[[Loss, Params, Any], Any], loss_fn: LossFn
+    term: Callable[[ScalarLoss, Params, Any], Any], loss_fn: LossFn
 ) -> Callable[..., Any]:
     """Adds one batch's term to a total."""
 
@@ -230,7 +230,7 @@ def _make_add_batch(
         params: Params,
         rest: Rest,
         vector: Any,
-        batch: Batch,
+        batch: PaddedBatch,
         num_examples: Float[Array, ""],
     ) -> Any:
         def share(params: Params) -> Float[Array, ""]:
@@ -249,7 +249,7 @@ def _make_add_batch(
 
 
 def make_dataset_sum(
-    term: Callable[[Loss, Params, Any], Any],
+    term: Callable[[ScalarLoss, Params, Any], Any],
     zeros: Callable[[Params, Any], Any],
     loss_fn: LossFn,
     *,

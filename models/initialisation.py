@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Key
 
-Shapes = tuple[tuple[int, ...], ...]
+ParameterShapes = tuple[tuple[int, ...], ...]
 
 
 def initial_values(key: Key[Array, ""], shapes: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def initial_values(key: Key[Array, ""], shapes: dict[str, Any]) -> dict[str, Any
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _uniform(
-    key: Key[Array, ""], shapes: Shapes, limits: tuple[float, ...], dtype: Any
+    key: Key[Array, ""], shapes: ParameterShapes, limits: tuple[float, ...], dtype: Any
 ) -> list[Float[Array, "..."]]:
     ends = list(itertools.accumulate(map(math.prod, shapes)))
     values = jax.random.uniform(key, (ends[-1],), dtype, -1, 1)

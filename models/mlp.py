@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from .layers import Dense, Settings
+from .layers import Dense, LayerSettings
 
 
 class MLP(nn.Module):
@@ -16,7 +16,7 @@ class MLP(nn.Module):
         features: neurons of each hidden layer.
     """
 
-    settings: Settings
+    settings: LayerSettings
     num_classes: int
     depth: int
     features: int

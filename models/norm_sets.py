@@ -8,8 +8,6 @@ et al. 2020).
 from collections.abc import Mapping
 from typing import Any
 
-PyTree = Any
-
 
 def norm_set(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, Any]:
     """Scale and bias of every BatchNorm layer, {} for a network without.

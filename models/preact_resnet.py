@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from .layers import BatchNorm, Convolution, Dense, Pointwise, Settings, global_mean, stages
+from .layers import BatchNorm, Convolution, Dense, LayerSettings, Pointwise, global_mean, stages
 
 
 class PreactBlock(nn.Module):
@@ -19,7 +19,7 @@ class PreactBlock(nn.Module):
     block.
     """
 
-    settings: Settings
+    settings: LayerSettings
     features: int
     stride: int
 
@@ -50,7 +50,7 @@ class PreactResNet(nn.Module):
         has_final_norm: whether BatchNorm and activation follow the last block, as in Wide ResNets.
     """
 
-    settings: Settings
+    settings: LayerSettings
     num_classes: int
     channels: tuple[int, ...]
     blocks: tuple[int, ...]

@@ -25,7 +25,7 @@ from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.errors import InputError
 
 from .initialisation import initial_values
-from .layers import Settings
+from .layers import LayerSettings
 from .mlp import MLP
 from .preact_resnet import PreactResNet
 from .resnet import ResNet
@@ -119,7 +119,7 @@ def create(
         raise InputError(f"num_classes is {num_classes!r}; it must be an int of at least 2.")
     if not (isinstance(width, int | float) and 0 < width < float("inf")):
         raise InputError(f"width is {width!r}; it must be a positive, finite number.")
-    settings = Settings(activation.function, _checked_dtype(dtype))
+    settings = LayerSettings(activation.function, _checked_dtype(dtype))
     network = _network(name, num_classes, settings, float(width))
     init, apply = _init_of(network, activation), _apply_of(network)
     kind = model_kind(name)
@@ -182,7 +182,7 @@ def _checked_dtype(dtype: Any) -> Any:
 
 
 @functools.cache
-def _network(name: str, num_classes: int, settings: Settings, width: float) -> nn.Module:
+def _network(name: str, num_classes: int, settings: LayerSettings, width: float) -> nn.Module:
     row, numbers = _row(name)
     if numbers and numbers[0] > MOST_LAYERS:
         raise InputError(f"{name} has more than {MOST_LAYERS:,} layers: give fewer.")
@@ -214,7 +214,7 @@ def _scaled(name: str, width: float, *channels: int) -> tuple[int, ...]:
 
 @functools.cache
 def _init_of(network: nn.Module, activation: Activation) -> Init:
-    settings: Settings = network.settings
+    settings: LayerSettings = network.settings
 
     def init(key: Key[Array, ""], image_shape: tuple[int, int, int]) -> Variables:
         values = initial_values(key, _shapes(network, tuple(image_shape)))
@@ -256,22 +256,24 @@ def _apply_of(network: nn.Module) -> Apply:
     return apply
 
 
-Scale = Callable[..., tuple[int, ...]]
+ScaleChannels = Callable[..., tuple[int, ...]]
 
 
-def _resnet18(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+def _resnet18(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
     return ResNet(settings, num_classes, scale(64, 128, 256, 512), (2, 2, 2, 2))
 
 
-def _preact_resnet18(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+def _preact_resnet18(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
     return PreactResNet(settings, num_classes, scale(64, 64, 128, 256, 512), (2, 2, 2, 2))
 
 
-def _resnet_mini(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+def _resnet_mini(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
     return ResNet(settings, num_classes, scale(16, 32), (1, 1), stem_stride=2)
 
 
-def _mlp(settings: Settings, num_classes: int, scale: Scale, depth: int, neurons: int) -> nn.Module:
+def _mlp(
+    settings: LayerSettings, num_classes: int, scale: ScaleChannels, depth: int, neurons: int
+) -> nn.Module:
     return MLP(settings, num_classes, depth, *scale(neurons))
 
 

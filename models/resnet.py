@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from .layers import BatchNorm, Convolution, Dense, Pointwise, Settings, global_mean, stages
+from .layers import BatchNorm, Convolution, Dense, LayerSettings, Pointwise, global_mean, stages
 
 
 class BasicBlock(nn.Module):
@@ -18,7 +18,7 @@ class BasicBlock(nn.Module):
     The shortcut is the identity, or a 1x1 convolution with BatchNorm where the shape changes.
     """
 
-    settings: Settings
+    settings: LayerSettings
     features: int
     stride: int
 
@@ -50,7 +50,7 @@ class ResNet(nn.Module):
         stem_stride: stride of the stem.
     """
 
-    settings: Settings
+    settings: LayerSettings
     num_classes: int
     channels: tuple[int, ...]
     blocks: tuple[int, ...]

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from rctaf_jax.errors import InputError
 
-from .layers import Settings
+from .layers import LayerSettings
 from .preact_resnet import PreactResNet
 
 
 def wide_resnet(
-    settings: Settings,
+    settings: LayerSettings,
     num_classes: int,
     scale: Callable[..., tuple[int, ...]],
     depth: int,

@@ -5,22 +5,21 @@ off again or weighted by 0.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from rctaf_jax.errors import InputError
 
-PyTree = Any
 Images = Num[np.ndarray, "N H W C"] | Num[Array, "N H W C"]
 Labels = Int[np.ndarray, " N"] | Int[Array, " N"]
 Progress = Callable[[int, int], None]
 
 
-class Batch(NamedTuple):
+class PaddedBatch(NamedTuple):
     """Examples of a dataset, B of them.
 
     Attributes:
@@ -57,7 +56,7 @@ def pixels(images: Num[Array, "*shape"] | Num[np.ndarray, "*shape"]) -> Float[Ar
     return x * (1 / 256) + small
 
 
-def padded_batches(images: Images, labels: Labels, *, batch_size: int) -> Iterator[Batch]:
+def padded_batches(images: Images, labels: Labels, *, batch_size: int) -> Iterator[PaddedBatch]:
     """Cuts a dataset into batches of exactly `batch_size` examples, in order.
 
     Args:
@@ -79,17 +78,19 @@ def padded_batches(images: Images, labels: Labels, *, batch_size: int) -> Iterat
     return _cut(images, labels, batch_size)
 
 
-def _cut(images: Images, labels: Labels, batch_size: int) -> Iterator[Batch]:
+def _cut(images: Images, labels: Labels, batch_size: int) -> Iterator[PaddedBatch]:
     num_examples = len(labels)
     for first in range(0, num_examples, batch_size):
         position = np.arange(first, first + batch_size, dtype=np.int32)
         is_real = position < num_examples
         position = np.where(is_real, position, 0)
-        yield Batch(*map(jnp.asarray, (images[position], labels[position], position, is_real)))
+        yield PaddedBatch(
+            *map(jnp.asarray, (images[position], labels[position], position, is_real))
+        )
 
 
 def over_batches(
-    function: Callable[[Batch], PyTree],
+    function: Callable[[PaddedBatch], PyTree],
     images: Images,
     labels: Labels,
     *,

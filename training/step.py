@@ -8,20 +8,21 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.batching import pixels
 from rctaf_jax.models import Apply
 
 from .augmentation import Augmentation
 from .averaging import moving_average
 from .awp import adversarial_weights
-from .batches import Batch, Data, Sample
+from .batches import DeviceBatch, DeviceData, SampleBatch
 from .budgets import BudgetSchedule
-from .methods.method import Images, Method, ViewLogits
-from .schedules import Schedule
+from .methods.method import Method, ViewLogits
+from .schedules import RateSchedule
 from .state import TrainState, Weights, view_variables
 
 
-class Settings(NamedTuple):
+class TracedNumbers(NamedTuple):
     """Traced numbers: changing one never recompiles. Pixels and attacks take their dtype.
 
     Attributes:
@@ -39,7 +40,7 @@ class Settings(NamedTuple):
     averaging: Float[Array, ""]
 
 
-class Plan(NamedTuple):
+class StepPlan(NamedTuple):
     """What is compiled into a step.
 
     Attributes:
@@ -58,7 +59,7 @@ class Plan(NamedTuple):
     apply: Apply
     method: Method
     optimizer: optax.GradientTransformation
-    schedule: Schedule
+    schedule: RateSchedule
     budget: BudgetSchedule
     augmentations: Mapping[str, Augmentation]
     epoch_steps: int
@@ -88,12 +89,12 @@ class View(NamedTuple):
     """One view of a batch: its BatchNorm set's name and its images."""
 
     name: str
-    clean: Images
-    adversarial: Images
+    clean: Pixels
+    adversarial: Pixels
 
 
 NEVER = jnp.iinfo(jnp.int32).max
-Step = Callable[[TrainState, Batch, Settings], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, DeviceBatch, TracedNumbers], tuple[TrainState, Metrics]]
 
 
 def zero_metrics() -> Metrics:
@@ -101,7 +102,7 @@ def zero_metrics() -> Metrics:
     return Metrics(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.int32(NEVER))
 
 
-def make_step(plan: Plan) -> Step:
+def make_step(plan: StepPlan) -> Step:
     """Build `step(state, batch, settings) -> (state, metrics)`."""
     axis, method = plan.axis_name, plan.method
 
@@ -111,7 +112,9 @@ def make_step(plan: Plan) -> Step:
     def total(tree: PyTree) -> PyTree:
         return tree if axis is None else jax.lax.psum(tree, axis)
 
-    def step(state: TrainState, batch: Batch, settings: Settings) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: DeviceBatch, settings: TracedNumbers
+    ) -> tuple[TrainState, Metrics]:
         epoch = state.step // plan.epoch_steps
         views = make_views(plan, state, batch, settings)
 
@@ -152,7 +155,9 @@ def make_step(plan: Plan) -> Step:
     return step
 
 
-def make_views(plan: Plan, state: TrainState, batch: Batch, settings: Settings) -> tuple[View, ...]:
+def make_views(
+    plan: StepPlan, state: TrainState, batch: DeviceBatch, settings: TracedNumbers
+) -> tuple[View, ...]:
     """The method's views of a batch and their adversarial images, without gradient.
 
     The first view's draws are those of the batch's keys, whatever views follow.
@@ -181,7 +186,7 @@ def make_views(plan: Plan, state: TrainState, batch: Batch, settings: Settings) 
 
 
 def train_logits(
-    plan: Plan, state: TrainState, weights: Weights, views: Sequence[View]
+    plan: StepPlan, state: TrainState, weights: Weights, views: Sequence[View]
 ) -> tuple[list[ViewLogits], dict[str, PyTree]]:
     """Logits of the method's passes in training mode, and the statistics after all of them."""
     statistics, all_logits = dict(state.statistics), []
@@ -216,15 +221,15 @@ def descend(
 
 
 def make_advance(
-    step: Step, sample: Sample
-) -> Callable[[TrainState, Data, Settings, int | Array], tuple[TrainState, Metrics]]:
+    step: Step, sample: SampleBatch
+) -> Callable[[TrainState, DeviceData, TracedNumbers, int | Array], tuple[TrainState, Metrics]]:
     """Many steps per call: `advance(state, data, settings, num_steps)`, `num_steps` traced.
 
     Metrics are summed over the steps, so the device is never waited for in between.
     """
 
     def advance(
-        state: TrainState, data: Data, settings: Settings, num_steps: int | Array
+        state: TrainState, data: DeviceData, settings: TracedNumbers, num_steps: int | Array
     ) -> tuple[TrainState, Metrics]:
         def body(_: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, total = carry

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.threat_model import Scalar, project
 
 from .apgd_iterate import Iterate
-from .attack import Pixels
 from .threshold import largest_threshold
 
 FIRST_RADIUS = 3.0
@@ -25,7 +25,7 @@ _LEAST_STEP = 0.1
 _IS_SPARSER = 0.95
 
 
-class Schedule(NamedTuple):
+class Phases(NamedTuple):
     """What depends on the number of the evaluation k only.
 
     Attributes:
@@ -55,11 +55,11 @@ class Sparse(NamedTuple):
     sparsity: Float[Array, " B"]
 
 
-def schedule(num_steps: int) -> Schedule:
+def make_phases(num_steps: int) -> Phases:
     """The phases: 30, 30 and 40 % of the updates, each with an evaluation of its start.
 
     Example:
-        >>> phases = schedule(100)
+        >>> phases = make_phases(100)
         >>> np.flatnonzero(phases.is_first).tolist(), len(phases.radius)
         ([0, 31, 62], 103)
         >>> phases.radius[[0, 30, 31, 61, 62, 102]].tolist()
@@ -75,7 +75,7 @@ def schedule(num_steps: int) -> Schedule:
         (number > 0) & (number % max(4 * length // 100, 1) == 0)
         for number, length in zip(numbers, lengths, strict=True)
     ]
-    return Schedule(radii, is_first, np.append(is_first[1:], True), np.concatenate(is_check))
+    return Phases(radii, is_first, np.append(is_first[1:], True), np.concatenate(is_check))
 
 
 def begin(start: Pixels) -> Sparse:
@@ -85,7 +85,7 @@ def begin(start: Pixels) -> Sparse:
 
 
 def move(
-    phases: Schedule,
+    phases: Phases,
     k: Int[Array, " B"],
     epsilon: Scalar,
     images: Pixels,

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.threat_model import Scalar, norm_named, project
 
 from .apgd_iterate import Iterate
-from .attack import Pixels, choose
+from .attack import choose
 
 UPDATE_SHARE = 0.75
 """a, of every update but the first."""

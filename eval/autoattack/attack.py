@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from rctaf_jax.eval.verdict import judge
+from rctaf_jax.aliases import Logits, Pixels
+from rctaf_jax.eval.verdict import judge_logits
 from rctaf_jax.threat_model import Scalar
 
-Pixels = Float[Array, "B H W C"]
-Logits = Float[Array, "B classes"]
-Predict = Callable[[Pixels, Array], Logits]
+PredictWithKeys = Callable[[Pixels, Array], Logits]
 
 
 class Examples(NamedTuple):
@@ -77,7 +76,7 @@ class Attack(NamedTuple):
     num_runs: int
     num_steps: int
     start: Callable[[Examples, Int[Array, " B"], Scalar], Any]
-    step: Callable[[Predict, Examples, Int[Array, " B"], Scalar, Any], Any]
+    step: Callable[[PredictWithKeys, Examples, Int[Array, " B"], Scalar, Any], Any]
     forward_passes: int
     backward_passes: int
     settings: tuple[tuple[str, Any], ...] = ()
@@ -97,7 +96,7 @@ def choose(condition: Bool[Array, " B"], yes: Any, no: Any) -> Any:
     return jax.tree.map(select, yes, no)
 
 
-def undecided(images: Pixels) -> Outcome:
+def initial_outcome(images: Pixels) -> Outcome:
     """Before anything is known."""
     nowhere = jnp.zeros(len(images), bool)
     return Outcome(images, nowhere, nowhere)
@@ -119,7 +118,7 @@ def observe(
         labels: the true classes.
         is_allowed: whether x is within the threat model; elsewhere nothing counts.
     """
-    verdict = judge(logits, labels)
+    verdict = judge_logits(logits, labels)
     is_open = is_allowed & ~(outcome.is_broken | outcome.nonfinite)
     is_broken = is_open & ~verdict.correct & ~verdict.nonfinite
     return Outcome(

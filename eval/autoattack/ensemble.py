@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rctaf_jax.eval.verdict import Verdict
+from rctaf_jax.eval.verdict import ImageVerdict, NetworkVariables
 from rctaf_jax.threat_model import Scalar
 
 from .attack import Attack, Examples
-from .pool import Finished, Programs, Variables, attack_all
+from .pool import Finished, PoolPrograms, attack_all
 from .store import Store
 
 
@@ -72,7 +72,7 @@ class Fates(NamedTuple):
     adversarial: Float[np.ndarray, "N H W C"]
 
 
-class Setting(NamedTuple):
+class EnsembleSetting(NamedTuple):
     """What all attacks of an ensemble are given.
 
     Attributes:
@@ -83,7 +83,7 @@ class Setting(NamedTuple):
         individual: whether each attack runs on all correct images, or on what withstood so far.
     """
 
-    variables: Variables
+    variables: NetworkVariables
     examples: Examples
     epsilon: Scalar
     batch_size: int
@@ -92,9 +92,9 @@ class Setting(NamedTuple):
 
 
 def run_all(
-    programs: Sequence[Programs],
-    setting: Setting,
-    clean: Verdict,
+    programs: Sequence[PoolPrograms],
+    setting: EnsembleSetting,
+    clean: ImageVerdict,
     store: Store,
     progress: Callable[[AttackProgress], None],
 ) -> tuple[Fates, list[AttackReport]]:
@@ -129,9 +129,9 @@ def run_all(
 
 
 def _groups(
-    program: Programs,
+    program: PoolPrograms,
     place: str,
-    setting: Setting,
+    setting: EnsembleSetting,
     attacked: Bool[np.ndarray, " N"],
     store: Store,
 ) -> Iterator[tuple[Finished, float]]:

@@ -22,7 +22,7 @@ from rctaf_jax.threat_model import norm_named
 
 from .threshold import largest_threshold
 
-Rows = Float[Array, "B n"]
+FlatRows = Float[Array, "B n"]
 Column = Float[Array, "B 1"]
 
 
@@ -69,15 +69,15 @@ def to_hyperplane(
     return (-towards * moved).reshape(x.shape)
 
 
-def _move_linf(weight: Rows, room: Rows, gap: Column) -> Rows:
+def _move_linf(weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:
     return _clipped_ray(jnp.where(weight > 0, 1.0, 0.0).astype(weight.dtype), weight, room, gap)
 
 
-def _move_l2(weight: Rows, room: Rows, gap: Column) -> Rows:
+def _move_l2(weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:
     return _clipped_ray(weight, weight, room, gap)
 
 
-def _clipped_ray(speed: Rows, weight: Rows, room: Rows, gap: Column) -> Rows:
+def _clipped_ray(speed: FlatRows, weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:
     """m = min(lambda speed, room) with <weight, m> = gap, by Newton's method.
 
     The sum is concave in lambda, so from 0 Newton's steps rise to the solution and reach it as soon
@@ -105,7 +105,7 @@ def _clipped_ray(speed: Rows, weight: Rows, room: Rows, gap: Column) -> Rows:
     return jnp.where(is_reachable, jnp.minimum(jnp.where(is_reachable, ray, 0) * speed, room), room)
 
 
-def _move_l1(weight: Rows, room: Rows, gap: Column) -> Rows:
+def _move_l1(weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:
     """All the room of the entries above some weight, and a share of those that equal it."""
     full = weight * room
 
@@ -120,7 +120,7 @@ def _move_l1(weight: Rows, room: Rows, gap: Column) -> Rows:
     return jnp.where(gained(weight >= 0) >= gap, moved, room)
 
 
-_MOVES: dict[str, Callable[[Rows, Rows, Column], Rows]] = {
+_MOVES: dict[str, Callable[[FlatRows, FlatRows, Column], FlatRows]] = {
     "Linf": _move_linf,
     "L2": _move_l2,
     "L1": _move_l1,

@@ -17,20 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from rctaf_jax.batching import Batch, Images, Labels, check_examples, over_batches, pixels
+from rctaf_jax.batching import Images, Labels, PaddedBatch, check_examples, over_batches, pixels
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.keys import threefry_key
-from rctaf_jax.eval.verdict import judge, require_allowed
+from rctaf_jax.eval.verdict import NetworkVariables, judge_logits, require_allowed
 from rctaf_jax.threat_model import ThreatModel, norm_named, threat_model
 
 from . import checks
 from .attack import Attack, Examples
-from .ensemble import AttackProgress, AttackReport, Fates, Setting, run_all
-from .pool import Ask, Programs, Variables, make_programs
+from .ensemble import AttackProgress, AttackReport, EnsembleSetting, Fates, run_all
+from .pool import Ask, PoolPrograms, make_pool_programs
 from .store import Store
 from .versions import attacks_named, version_of
 
-NUM_CHECKED = 64
+NUM_CHECKED_IMAGES = 64
 """Images that the checks before the attacks look at, at most."""
 
 
@@ -57,7 +57,7 @@ class AutoAttackResult(NamedTuple):
     warnings: tuple[str, ...]
 
 
-Progress = Callable[[AttackProgress], None]
+AttackWatcher = Callable[[AttackProgress], None]
 
 
 def autoattack(
@@ -74,7 +74,7 @@ def autoattack(
     batch_size: int = 128,
     directory: str | Path | None = None,
     devices: Sequence[jax.Device] | None = None,
-    progress: Progress | None = None,
+    progress: AttackWatcher | None = None,
 ) -> AutoAttackResult:
     """Robust accuracy of any JAX function from images to logits, under AutoAttack.
 
@@ -119,7 +119,7 @@ def autoattack(
         ([True, False], 0.5)
     """
 
-    def ignoring_variables(_: Variables, images: Array, *keys: Array) -> Array:
+    def ignoring_variables(_: NetworkVariables, images: Array, *keys: Array) -> Array:
         return logits_fn(images, *keys)
 
     run = make_autoattack(
@@ -192,26 +192,26 @@ def make_autoattack(
     is_random = version_of(version).is_random
     chosen = tuple(jax.local_devices() if devices is None else devices)
 
-    def ask(variables: Variables, images: Array, keys: Array) -> Array:
+    def ask(variables: NetworkVariables, images: Array, keys: Array) -> Array:
         logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
         return jax.tree.map(_widened, logits)
 
     @functools.cache
-    def programs_for(num_classes: int) -> tuple[Programs, ...]:
+    def programs_for(num_classes: int) -> tuple[PoolPrograms, ...]:
         listed = attacks_named(version, attacks, norm=norm, num_classes=num_classes)
-        return tuple(make_programs(attack, ask) for attack in listed)
+        return tuple(make_pool_programs(attack, ask) for attack in listed)
 
     answers = _make_answers(ask, batch_size)
 
     def run(
-        variables: Variables,
+        variables: NetworkVariables,
         images: Images,
         labels: Labels,
         key: Array,
         epsilon: float,
         *,
         directory: str | Path | None = None,
-        progress: Progress | None = None,
+        progress: AttackWatcher | None = None,
     ) -> AutoAttackResult:
         threat = threat_model(norm, epsilon)
         if not threat.epsilon:
@@ -230,14 +230,18 @@ def make_autoattack(
         doubts = [checks.returns_probabilities(logits)]
         if not is_random:
             doubts += _look_at_network(ask, variables, examples)
-        setting = Setting(variables, examples, threat.epsilon, batch_size, chosen, individual)
-        clean = judge(logits, y)
+        setting = EnsembleSetting(
+            variables, examples, threat.epsilon, batch_size, chosen, individual
+        )
+        clean = judge_logits(logits, y)
         fates, reports = run_all(programs, setting, clean, store, progress or _silent)
         require_allowed(fates.adversarial, x, threat)
         doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
         correct = np.asarray(clean.correct)
         if not is_random:  # whose answers differ from one call to the next
-            again = np.asarray(judge(answers(variables, fates.adversarial, y, keys), y).correct)
+            again = np.asarray(
+                judge_logits(answers(variables, fates.adversarial, y, keys), y).correct
+            )
             is_broken = correct & ~fates.robust & ~fates.nonfinite
             doubts.append(checks.differs_again(int((is_broken & again).sum())))
         return _result(fates, correct, reports, doubts)
@@ -258,12 +262,12 @@ def _make_answers(ask: Ask, batch_size: int) -> Callable[..., Any]:
     """(variables, images, labels, keys) to the logits of all images, on the host."""
 
     @jax.jit
-    def on_batch(variables: Variables, batch: Batch, keys: Array) -> Array:
+    def on_batch(variables: NetworkVariables, batch: PaddedBatch, keys: Array) -> Array:
         with jax.default_matmul_precision("highest"):
             return ask(variables, batch.images, keys[batch.position])
 
     def answers(
-        variables: Variables,
+        variables: NetworkVariables,
         images: Float[np.ndarray, "N H W C"],
         labels: Int[np.ndarray, " N"],
         keys: Array,
@@ -314,10 +318,10 @@ def example_keys(
     )
 
 
-def _look_at_network(ask: Ask, variables: Variables, examples: Examples) -> list[str | None]:
+def _look_at_network(ask: Ask, variables: NetworkVariables, examples: Examples) -> list[str | None]:
     """The checks that ask the network and need no attack."""
-    few = [jnp.asarray(leaf[:NUM_CHECKED]) for leaf in (examples.images, examples.labels)]
-    keys = examples.keys[:NUM_CHECKED]
+    few = [jnp.asarray(leaf[:NUM_CHECKED_IMAGES]) for leaf in (examples.images, examples.labels)]
+    keys = examples.keys[:NUM_CHECKED_IMAGES]
 
     def logits_fn(images: Array) -> Array:
         return ask(variables, images, keys)
@@ -327,7 +331,7 @@ def _look_at_network(ask: Ask, variables: Variables, examples: Examples) -> list
 
 def _check_outputs(
     ask: Ask,
-    variables: Variables,
+    variables: NetworkVariables,
     images: Float[np.ndarray, "N H W C"],
     keys: Array,
     labels: Int[np.ndarray, " N"],
@@ -349,7 +353,7 @@ def _check_outputs(
 
 
 def _describe(
-    programs: Sequence[Programs],
+    programs: Sequence[PoolPrograms],
     examples: Examples,
     key: Array,
     threat: ThreatModel,

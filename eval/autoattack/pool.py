@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.eval.verdict import NetworkVariables
 from rctaf_jax.threat_model import Scalar
 
 from .attack import Attack, Examples, choose
 
-Variables = Any
-Ask = Callable[[Variables, Float[Array, "B H W C"], Array], Float[Array, "B classes"]]
+Ask = Callable[[NetworkVariables, Float[Array, "B H W C"], Array], Float[Array, "B classes"]]
 
 CHUNK = 10
 """Steps between two looks at what has finished; a look makes the host wait for the device."""
@@ -56,7 +56,7 @@ class Slots(NamedTuple):
     state: Any
 
 
-class Programs(NamedTuple):
+class PoolPrograms(NamedTuple):
     """One attack on one kind of network, compiled at the first call for each number of slots.
 
     Attributes:
@@ -68,11 +68,11 @@ class Programs(NamedTuple):
 
     attack: Attack
     fill: Callable[..., Slots]
-    advance: Callable[[Variables, Slots, Scalar], Slots]
+    advance: Callable[[NetworkVariables, Slots, Scalar], Slots]
     gather: Callable[[Slots, Int[np.ndarray, " b"]], Slots]
 
 
-def make_programs(attack: Attack, ask: Ask) -> Programs:
+def make_pool_programs(attack: Attack, ask: Ask) -> PoolPrograms:
     """Prepares an attack for all networks of one structure; nothing is compiled yet.
 
     Args:
@@ -85,7 +85,7 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
         new = Slots(examples, zero, zero, ~is_new, attack.start(examples, zero, epsilon))
         return new if slots is None else choose(is_new, new, slots)
 
-    def step(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+    def step(variables: NetworkVariables, slots: Slots, epsilon: Scalar) -> Slots:
         def predict(images: Array, keys: Array) -> Array:
             return ask(variables, images, keys)
 
@@ -107,10 +107,10 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
         is_finished = slots.is_finished | is_decided | (is_over & ~is_next)
         return Slots(slots.examples, run, jnp.where(is_next, 0, num_steps), is_finished, state)
 
-    return Programs(attack, jax.jit(fill, donate_argnums=0), _repeated(step), jax.jit(_gather))
+    return PoolPrograms(attack, jax.jit(fill, donate_argnums=0), _repeated(step), jax.jit(_gather))
 
 
-def _repeated(step: Callable[..., Slots]) -> Callable[[Variables, Slots, Scalar], Slots]:
+def _repeated(step: Callable[..., Slots]) -> Callable[[NetworkVariables, Slots, Scalar], Slots]:
     """`CHUNK` steps: a loop on the device, but on the host where the device is a CPU.
 
     XLA:CPU's convolutions, which a network that is not one of ours will have, are several times
@@ -118,12 +118,12 @@ def _repeated(step: Callable[..., Slots]) -> Callable[[Variables, Slots, Scalar]
     """
     single = jax.jit(step, donate_argnums=1)
 
-    def on_host(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+    def on_host(variables: NetworkVariables, slots: Slots, epsilon: Scalar) -> Slots:
         for _ in range(CHUNK):
             slots = single(variables, slots, epsilon)
         return slots
 
-    def on_device(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+    def on_device(variables: NetworkVariables, slots: Slots, epsilon: Scalar) -> Slots:
         return jax.lax.fori_loop(0, CHUNK, lambda _, slots: step(variables, slots, epsilon), slots)
 
     if jax.default_backend() == "cpu":
@@ -136,8 +136,8 @@ def _gather(slots: Slots, positions: Int[Array, " b"]) -> Slots:
 
 
 def attack_all(
-    programs: Programs,
-    variables: Variables,
+    programs: PoolPrograms,
+    variables: NetworkVariables,
     examples: Examples,
     pending: Sequence[int],
     *,
@@ -185,8 +185,8 @@ class _Lane:
 
     def __init__(
         self,
-        programs: Programs,
-        variables: Variables,
+        programs: PoolPrograms,
+        variables: NetworkVariables,
         examples: Examples,
         epsilon: Scalar,
         device: jax.Device,

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rctaf_jax import losses
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import Scalar, project
 from rctaf_jax.values import lookup
 
-from .attack import Attack, Examples, Outcome, Pixels, Predict, observe, undecided
+from .attack import Attack, Examples, Outcome, PredictWithKeys, initial_outcome, observe
 from .square_tiles import tile_moves
 from .square_windows import (
     Moves,
@@ -93,12 +94,12 @@ def _start(moves: Moves, examples: Examples, run: Int[Array, " B"], epsilon: Sca
     keys, _ = _keys_of(examples.keys, run, jnp.zeros_like(run))
     x = moves.start(keys, examples.images, epsilon)
     margin = jnp.full(len(x), -jnp.inf, examples.clean_logits.dtype)
-    return SquareState(x, margin, run, undecided(examples.images))
+    return SquareState(x, margin, run, initial_outcome(examples.images))
 
 
 def _step(
     moves: Moves,
-    predict: Predict,
+    predict: PredictWithKeys,
     examples: Examples,
     k: Int[Array, " B"],
     epsilon: Scalar,

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.threat_model import Scalar, project
 
-from .attack import Pixels
 from .square_windows import Moves, SidesFn, corner_of, odd_sides, sign_of, uniform_of, window_mask
 
 PerChannel = Float[Array, "B 1 1 C"]

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.threat_model import Scalar
-
-from .attack import Pixels
 
 THRESHOLDS = (10, 50, 200, 500, 1000, 2000, 4000)
 """The fraction is halved after each of these iterations, of `REFERENCE_QUERIES`."""

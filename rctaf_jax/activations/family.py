@@ -26,7 +26,7 @@ from rctaf_jax.errors import InputError
 
 from .polynomial import (
     Polynomial,
-    Split,
+    SplitPolynomial,
     check_index,
     differentiate,
     euler,
@@ -36,7 +36,7 @@ from .polynomial import (
     split,
 )
 
-Curve = Callable[[Array, Array], Array]
+Elementwise = Callable[[Array, Array], Array]
 
 
 def rct_af(x: Float[ArrayLike, "*x"], alpha: Float[ArrayLike, "*a"], *, beta: int) -> Array:
@@ -132,7 +132,7 @@ def _as_alpha(alpha: Any, x: Array) -> Array:
 
 
 @functools.cache
-def _curve(expression: Polynomial, power: int) -> Curve:
+def _curve(expression: Polynomial, power: int) -> Elementwise:
     """alpha^power E(alpha x) with the closed-form JVP rule of the module's docstring."""
 
     @jax.custom_jvp
@@ -172,7 +172,7 @@ def _evaluate(expression: Polynomial, power: int, x: Array, alpha: Array) -> Arr
     return jnp.maximum(x, 0) + value if is_growing else value
 
 
-def _at_minus(parts: Split, size: Array) -> Array:
+def _at_minus(parts: SplitPolynomial, size: Array) -> Array:
     """E(-size), where every term decays with exp(-size)."""
     limit = underflow(size.dtype)
     if largest_value(parts.decaying, limit) > float(jnp.finfo(size.dtype).max):

@@ -19,8 +19,8 @@ from .curvature import Curvature, alpha_for_curvature, family_curvature
 from .family import rct_af, rct_af_derivative
 from .polynomial import check_index
 
-FAMILY = "rct-af"
-_BETA = f"{FAMILY}:beta="
+_FAMILY = "rct-af"
+_BETA = f"{_FAMILY}:beta="
 
 ActivationFunction = Callable[[Array, Array | None], Array]
 
@@ -86,7 +86,7 @@ def activation_names() -> tuple[str, ...]:
         >>> activation_names()[:3]
         ('rct-af', 'identity', 'relu')
     """
-    return (FAMILY, *BASELINES)
+    return (_FAMILY, *BASELINES)
 
 
 def activation_label(name: str) -> str:
@@ -135,7 +135,7 @@ def parse_activation(text: str | Activation) -> Activation:
             f"unknown activation {text!r}; known are {', '.join(activation_names())}, the first "
             f"with settings, such as {_EXAMPLE!r}."
         )
-    if canonical == FAMILY:
+    if canonical == _FAMILY:
         return _family_activation(text, _settings(text, settings))
     if colon:
         raise InputError(f"activation {text!r}: {canonical} takes no settings.")

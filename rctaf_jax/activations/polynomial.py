@@ -191,7 +191,7 @@ def check_index(name: str, value: object) -> None:
         raise InputError(f"{name} is {value!r}; it must be an int >= 0.")
 
 
-class Split(NamedTuple):
+class SplitPolynomial(NamedTuple):
     """A polynomial of the family's ring, sorted by behaviour: see `split`."""
 
     softplus: int
@@ -201,7 +201,7 @@ class Split(NamedTuple):
     is_odd: bool
 
 
-def split(polynomial: Polynomial) -> Split:
+def split(polynomial: Polynomial) -> SplitPolynomial:
     """Sorts c softplus + d s + e u s + q P(r, u, q) into c, d, e and P.
 
     The parity is that of q P; softplus - u/2 and u s - u/2 are even like their partners, s - 1/2 is
@@ -216,7 +216,7 @@ def split(polynomial: Polynomial) -> Split:
     linear = [terms.pop(m, 0) for m in ((1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 1, 1, 0, 0))]
     decaying = Polynomial.of(((m[R], m[U], m[Q] - 1), c) for m, c in terms.items())
     is_odd = bool(linear[1]) or any((m[R] + m[U]) % 2 for m in terms)
-    return Split(linear[0], linear[1], linear[2], decaying, is_odd)
+    return SplitPolynomial(linear[0], linear[1], linear[2], decaying, is_odd)
 
 
 def largest_value(decaying: Polynomial, limit: int) -> int:

@@ -22,7 +22,7 @@ from rctaf_jax.experiments.show.plotting import save_figure
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.hessian import (
-    Estimate,
+    HessianEstimate,
     MeanSquare,
     check_deterministic,
     check_independent,
@@ -222,7 +222,7 @@ def _save(path: Path, state: State, done: int) -> None:
     write_arrays(path, {**arrays, "num_done": np.array(done)}, compressed=False)
 
 
-def _write(folder: Path, found: Estimate, described: dict[str, Any]) -> None:
+def _write(folder: Path, found: HessianEstimate, described: dict[str, Any]) -> None:
     if found.diagonal is not None:
         names = paths_of(found.diagonal)
         arrays = {

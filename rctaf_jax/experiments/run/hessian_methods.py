@@ -18,7 +18,7 @@ from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.data import Split
 from rctaf_jax.errors import InputError
 from rctaf_jax.hessian import (
-    Estimate,
+    HessianEstimate,
     MeanSquare,
     coordinates,
     estimate,
@@ -92,7 +92,7 @@ class Way(NamedTuple):
     stride: int
     advance: Callable[[State, range], State]
     metric: Callable[[State], MeanSquare | None]
-    estimate: Callable[[State], Estimate]
+    estimate: Callable[[State], HessianEstimate]
     is_exact: bool = False
     batch_size: int | None = None
     block_size: int | None = None
@@ -190,7 +190,7 @@ def _coordinates(config: DiagonalConfig, problem: Problem) -> Way:
     def metric(state: State) -> MeanSquare | None:
         return coordinates.estimate(state, problem.params).mean_square
 
-    def finish(state: State) -> Estimate:
+    def finish(state: State) -> HessianEstimate:
         return coordinates.estimate(state, problem.params)
 
     return Way(
@@ -213,7 +213,7 @@ def _exact(config: DiagonalConfig, problem: Problem) -> Way:
         whole[numbers.start : numbers.stop] = found[: len(numbers)]
         return whole
 
-    def finish(state: State) -> Estimate:
+    def finish(state: State) -> HessianEstimate:
         dtype = ravel_pytree(problem.params)[0].dtype
         return exact_estimate(restore(jnp.asarray(state, dtype)), num_products=size)
 
@@ -246,7 +246,7 @@ def _neuron(config: DiagonalConfig, problem: Problem) -> Way:
             state = jax.tree.map(lambda total, new, share=share: total + share * new, state, found)
         return state
 
-    def finish(state: State) -> Estimate:
+    def finish(state: State) -> HessianEstimate:
         num_neurons = sum(layer.bias.size for layer in layers)
         return exact_estimate(state, num_products=num_neurons)
 

@@ -20,7 +20,7 @@ from rctaf_jax.eval.accuracy import make_clean_evaluation
 from rctaf_jax.eval.autoattack import make_autoattack
 from rctaf_jax.eval.pgd import make_pgd
 from rctaf_jax.eval.verdict import LogitsFn
-from rctaf_jax.hessian import Estimate, MeanSquare, estimate, init, make_dataset_product, run
+from rctaf_jax.hessian import HessianEstimate, MeanSquare, estimate, init, make_dataset_product, run
 from rctaf_jax.losses import cross_entropy
 from rctaf_jax.models import create
 from rctaf_jax.values import check_positive
@@ -40,7 +40,7 @@ class Outcomes(NamedTuple):
 
 
 Evaluate = Callable[[PyTree, Split], Outcomes]
-EstimateHessian = Callable[..., Estimate]
+EstimateHessian = Callable[..., HessianEstimate]
 
 
 def check_evaluation(config: EvaluationConfig) -> None:
@@ -174,7 +174,7 @@ def make_estimate_hessian(
         split: Split,
         progress: Callable[[int, int], None] | None = None,
         num_probes: int = config.num_probes,
-    ) -> Estimate:
+    ) -> HessianEstimate:
         rest = {name: value for name, value in variables.items() if name != "params"}
         product = bind(variables["params"], rest, split.images, split.labels)
         key, probes = jax.random.key(PROBE_SEED), range(num_probes)
@@ -208,7 +208,7 @@ def describe_mean_square(mean_square: MeanSquare) -> dict[str, Any]:
     }
 
 
-def describe_hessian(result: Estimate, num_examples: int) -> dict[str, Any]:
+def describe_hessian(result: HessianEstimate, num_examples: int) -> dict[str, Any]:
     """An estimate for JSON, layer by layer."""
     return {
         **describe_mean_square(result.mean_square),

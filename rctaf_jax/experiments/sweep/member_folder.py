@@ -19,7 +19,7 @@ from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.members import (
-    Trained,
+    TrainedMember,
 )
 from rctaf_jax.training.state import TrainState
 from rctaf_jax.training.trainer import Trainer
@@ -32,7 +32,7 @@ def measure(
     sweep: Sweep,
     programs: FamilyPrograms,
     member: SweepMember,
-    trained: Trained,
+    trained: TrainedMember,
     train_seconds: float,
     progress: SweepProgress,
 ) -> dict[str, Any]:
