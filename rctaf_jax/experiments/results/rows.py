@@ -21,10 +21,10 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import write_text_atomic
-from rctaf_jax.typed_json import read_typed
+from rctaf_jax.typed_json import AtLeast1, read_typed
 
 from .config_file import read_config
-from .row import Positive, Row, flat_row, read_row
+from .row import Row, flat_row, read_row
 
 ENVIRONMENT, DATA, ROW = "environment.json", "data.json", "row.json"
 
@@ -47,11 +47,11 @@ class _Data:
 
     name: str
     source: str
-    num_train: Positive
-    num_test: Positive
+    num_train: AtLeast1
+    num_test: AtLeast1
     content_hash: str
     index_order: str
-    image_shape: Annotated[list[Positive], Meta(min_length=3, max_length=3)] | None = None
+    image_shape: Annotated[list[AtLeast1], Meta(min_length=3, max_length=3)] | None = None
     class_names: Annotated[list[str], Meta(min_length=1)] | None = None
 
 

@@ -44,7 +44,7 @@ SECONDS_PER_SAVE = 60.0
 NUM_CHECKED = 8
 """Images on which the losses are checked to be independent of one another."""
 SETUP, SUMS = "setup.json", "sums.npz"
-REMEDY = "run the same again to start anew"
+_REMEDY = "run the same again to start anew"
 
 
 def hessian_run(
@@ -203,7 +203,7 @@ def _load(path: Path, way: Way) -> tuple[State, int]:
         return way.state, 0
     leaves, structure = jax.tree.flatten(way.state)
     names = [f"leaf{number}" for number in range(len(leaves))]
-    arrays = read_arrays(path, remedy=REMEDY, names=[*names, "num_done"])
+    arrays = read_arrays(path, remedy=_REMEDY, names=[*names, "num_done"])
     kept = [arrays[name] for name in names]
     done = arrays["num_done"]
     fits = all(
@@ -212,7 +212,7 @@ def _load(path: Path, way: Way) -> tuple[State, int]:
     )
     counts = not done.shape and done.dtype.kind in "iu" and done >= 0
     if not fits or not counts or (way.is_exact and done > way.total):
-        raise damaged(path, "its sums are not those of this network and method", REMEDY)
+        raise damaged(path, "its sums are not those of this network and method", _REMEDY)
     return jax.tree.unflatten(structure, kept), int(done)
 
 

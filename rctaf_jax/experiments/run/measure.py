@@ -31,7 +31,7 @@ AUTOATTACK_BATCH = 128
 PROBE_SEED = 0
 
 
-class Outcomes(NamedTuple):
+class ImageOutcomes(NamedTuple):
     """Per test image: right when clean, still right under attack, no finite logits."""
 
     clean_correct: Bool[np.ndarray, " N"]
@@ -39,7 +39,7 @@ class Outcomes(NamedTuple):
     nonfinite: Bool[np.ndarray, " N"]
 
 
-Evaluate = Callable[[PyTree, Split], Outcomes]
+Evaluate = Callable[[PyTree, Split], ImageOutcomes]
 EstimateHessian = Callable[..., HessianEstimate]
 
 
@@ -107,11 +107,11 @@ def _with_pgd(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) ->
     )
     step_size = train.epsilon / 4 if config.pgd_step_size is None else config.pgd_step_size
 
-    def evaluate(variables: PyTree, split: Split) -> Outcomes:
+    def evaluate(variables: PyTree, split: Split) -> ImageOutcomes:
         key = jax.random.key(ATTACK_SEED)
         plain = clean(variables, split.images, split.labels)
         result = attack(variables, split.images, split.labels, key, train.epsilon, step_size)
-        return Outcomes(plain.correct, result.robust, plain.nonfinite | result.nonfinite)
+        return ImageOutcomes(plain.correct, result.robust, plain.nonfinite | result.nonfinite)
 
     return evaluate
 
@@ -120,10 +120,10 @@ def _with_autoattack(config: EvaluationConfig, train: TrainConfig, logits: Logit
     size = min(config.batch_size, AUTOATTACK_BATCH)
     attack = make_autoattack(logits, norm=train.norm, batch_size=size)
 
-    def evaluate(variables: PyTree, split: Split) -> Outcomes:
+    def evaluate(variables: PyTree, split: Split) -> ImageOutcomes:
         key = jax.random.key(ATTACK_SEED)
         result = attack(variables, split.images, split.labels, key, train.epsilon)
-        return Outcomes(result.correct, result.robust, result.nonfinite)
+        return ImageOutcomes(result.correct, result.robust, result.nonfinite)
 
     return evaluate
 
