@@ -28,7 +28,7 @@ RunLoss = Callable[[Logits, Examples, Int[Array, " B"]], Float[Array, " B"]]
 
 
 class APGDState(NamedTuple):
-    """Of a run.
+    """The state of one run of APGD.
 
     Attributes:
         x: the point to be evaluated next.

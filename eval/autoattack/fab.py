@@ -207,7 +207,7 @@ def _move(x: Pixels, images: Pixels, boundary: _Boundary, norm: str) -> Pixels:
 
 
 def _scaled(gap: PerExample, normal: Pixels) -> tuple[PerExample, Pixels]:
-    """The same hyperplane with entries of at most 1; none where it is not finite."""
+    """A hyperplane scaled to entries of at most 1; none where it is not finite."""
     scale = jnp.max(jnp.abs(normal), axis=(1, 2, 3))
     is_usable = (scale > 0) & jnp.isfinite(scale) & jnp.isfinite(gap)
     divisor = jnp.where(is_usable, scale, 1)
