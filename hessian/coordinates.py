@@ -197,7 +197,7 @@ def _mean_square(state: CoordinateSums) -> MeanSquare:
 
 
 def _degrees_of_freedom(variance: Float[np.ndarray, " L"], count: Int[np.ndarray, " L"]) -> float:
-    """Degrees of freedom of a sum of independent variances, of which n_l - 1 each are known (Satterthwaite 1946)."""
+    """Of a sum of independent variances with n_l - 1 degrees each (Satterthwaite 1946)."""
     return float(variance.sum() ** 2 / np.sum(variance**2 / np.maximum(count - 1, 1)))
 
 
