@@ -56,7 +56,7 @@ tiny = dataclasses.replace(
     data=DataConfig(num_train=64, num_test=20),
     train=dataclasses.replace(study.train, model="mlp-1x8", epochs=2, batch_size=16),
     evaluation=EvaluationConfig(pgd_steps=2),
-    hessian=HessianConfig(probes=2, hessian_examples=20),
+    hessian=HessianConfig(num_probes=2, num_examples=20),
 )
 SCALES["digits"] = scale._replace(studies={{"standard": tiny}}, curvatures=(2.0, 7.0), seeds=(0,))
 Path({ready!r}).touch()
