@@ -10,10 +10,10 @@ import jax
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset
 from rctaf_jax.errors import InputError
+from rctaf_jax.models import model_kind
 from rctaf_jax.threat_model import threat_model
 from rctaf_jax.values import check_positive, parse_number
 
-from ..models import model_kind
 from .augmentation import augmentation_named
 from .budgets import RunShape, budget_named
 from .methods.method import Recipe, RecipeSetting

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from ..models import norm_set, with_norm_set
+from rctaf_jax.models import norm_set, with_norm_set
+
 from .methods.method import BASE, Method
 
 SGD_MOMENTUM = 0.9

@@ -8,7 +8,7 @@ import pytest
 from rctaf_jax import parallel
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.losses import cross_entropy, kl_divergence
-from rctaf_jax.training.augmentation import AUGMENTATIONS, PADDING
+from rctaf_jax.training.augmentation.named import AUGMENTATIONS, PADDING
 from rctaf_jax.training.batches import DeviceData, make_sample
 from rctaf_jax.training.methods.method import Budget
 from rctaf_jax.training.methods.registry import METHODS
