@@ -52,7 +52,7 @@ def main(num_images: tuple[int, ...] = (2_000, 20_000)) -> None:
 def write_images(path: Path, num_test: int) -> None:
     """Random 4x4 images of four classes, told apart by one bright quarter."""
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for split, count in (("train", 1_000), ("test", num_test)):
         labels = np.arange(count) % 4
         images = rng.integers(0, 150, (count, 4, 4), np.uint8)

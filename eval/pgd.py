@@ -37,11 +37,11 @@ class PGDResult(NamedTuple):
     """What an attack did to each example: robust, not finite, or otherwise broken.
 
     Attributes:
-        robust: correct on the clean image and on every restart's last iterate.
-        adversarial: a misclassified image where there is one (the clean image, if that is), else
-            the last iterate of the restart with the highest loss.
-        nonfinite: some logits were NaN or infinite, and no image with finite logits was
-            misclassified: neither robust nor broken.
+      robust: correct on the clean image and on every restart's last iterate.
+      adversarial: a misclassified image where there is one (the clean image, if that is), else
+          the last iterate of the restart with the highest loss.
+      nonfinite: some logits were NaN or infinite, and no image with finite logits was
+          misclassified: neither robust nor broken.
     """
 
     robust: Bool[np.ndarray, " N"]
@@ -85,30 +85,30 @@ def make_pgd(
     runs at the highest matmul precision, on images of at least 32 bits.
 
     Args:
-        logits_fn: `logits_fn(variables, images)`, with BatchNorm in inference mode, in float32.
-        norm: a name in `threat_model.NORMS`.
-        num_steps: gradient steps of each restart, at least 1.
-        num_restarts: independent random starts, at least 1.
-        loss: a name in `PGD_LOSSES`: `ce`, or `margin`, whose gradient does not vanish where the
-            network is confident.
-        batch_size: examples at a time; the last batch is padded to it.
+      logits_fn: `logits_fn(variables, images)`, with BatchNorm in inference mode, in float32.
+      norm: a name in `threat_model.NORMS`.
+      num_steps: gradient steps of each restart, at least 1.
+      num_restarts: independent random starts, at least 1.
+      loss: a name in `PGD_LOSSES`: `ce`, or `margin`, whose gradient does not vanish where the
+          network is confident.
+      batch_size: examples at a time; the last batch is padded to it.
 
     Returns:
-        `attack(variables, images, labels, key, epsilon, step_size, progress=None)` to a
-        `PGDResult`; images are uint8, scaled on the device, or floating point in [0, 1], and
-        epsilon and step_size are in pixels of [0, 1]. It raises `InputError` if an argument is
-        not allowed, and `RuntimeError` if an image it is about to return is not.
+      `attack(variables, images, labels, key, epsilon, step_size, progress=None)` to a
+      `PGDResult`; images are uint8, scaled on the device, or floating point in [0, 1], and
+      epsilon and step_size are in pixels of [0, 1]. It raises `InputError` if an argument is
+      not allowed, and `RuntimeError` if an image it is about to return is not.
 
     Raises:
-        InputError: if a name is unknown or a number is too small.
+      InputError: if a name is unknown or a number is too small.
 
     Example:
-        >>> attack = make_pgd(
-        ...     lambda v, x: x.reshape(-1, 2) * v, norm="Linf", num_steps=5, batch_size=2
-        ... )
-        >>> images = np.array([[0, 255], [120, 135]], np.uint8).reshape(2, 1, 1, 2)
-        >>> attack(1.0, images, np.array([1, 1]), jax.random.key(0), 0.1, 0.05).robust.tolist()
-        [True, False]
+      >>> attack = make_pgd(
+      ...     lambda v, x: x.reshape(-1, 2) * v, norm="Linf", num_steps=5, batch_size=2
+      ... )
+      >>> images = np.array([[0, 255], [120, 135]], np.uint8).reshape(2, 1, 1, 2)
+      >>> attack(1.0, images, np.array([1, 1]), jax.random.key(0), 0.1, 0.05).robust.tolist()
+      [True, False]
     """
     draw = norm_named(norm).random_ball
 
@@ -127,22 +127,22 @@ def make_fgsm(
     """Makes the fast gradient (sign) method: one step of size epsilon from the clean image.
 
     Args:
-        logits_fn: as for `make_pgd`.
-        norm: a name in `threat_model.NORMS`; the sign belongs to `Linf`.
-        loss: a name in `PGD_LOSSES`.
-        batch_size: examples at a time.
+      logits_fn: as for `make_pgd`.
+      norm: a name in `threat_model.NORMS`; the sign belongs to `Linf`.
+      loss: a name in `PGD_LOSSES`.
+      batch_size: examples at a time.
 
     Returns:
-        `attack(variables, images, labels, epsilon, progress=None)` to a `PGDResult`.
+      `attack(variables, images, labels, epsilon, progress=None)` to a `PGDResult`.
 
     Raises:
-        InputError: if a name is unknown or batch_size is too small.
+      InputError: if a name is unknown or batch_size is too small.
 
     Example:
-        >>> attack = make_fgsm(lambda v, x: x.reshape(-1, 2) * v, norm="Linf", batch_size=2)
-        >>> image = np.array([0.25, 0.75], np.float32).reshape(1, 1, 1, 2)
-        >>> print(attack(1.0, image, np.array([1]), 0.125).adversarial.ravel())
-        [0.375 0.625]
+      >>> attack = make_fgsm(lambda v, x: x.reshape(-1, 2) * v, norm="Linf", batch_size=2)
+      >>> image = np.array([0.25, 0.75], np.float32).reshape(1, 1, 1, 2)
+      >>> print(attack(1.0, image, np.array([1]), 0.125).adversarial.ravel())
+      [0.375 0.625]
     """
 
     def clean_start(keys: Array, images: Pixels, epsilon: Scalar) -> Pixels:

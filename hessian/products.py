@@ -35,9 +35,9 @@ class DatasetSum:
     """A sum over a dataset, as a function of a vector: `product(vector)`.
 
     Attributes:
-        total: the function.
-        num_bytes: `num_bytes(vector)`, what the compiler plans for the intermediate results of one
-            batch on each device; None where it does not say. It compiles, once for both.
+      total: the function.
+      num_bytes: `num_bytes(vector)`, what the compiler plans for the intermediate results of one
+          batch on each device; None where it does not say. It compiles, once for both.
     """
 
     total: Callable[[Any], Any]
@@ -52,7 +52,7 @@ def check_scalar(loss: ScalarLoss, params: Params) -> None:
     """Checks that a loss is one number.
 
     Raises:
-        InputError: if it has another shape.
+      InputError: if it has another shape.
     """
     shape = jax.eval_shape(loss, params).shape
     if shape != ():
@@ -65,20 +65,20 @@ def hessian_vector_product(loss: ScalarLoss, params: Params, vector: Params) -> 
     """H v for the Hessian of a scalar function of a pytree.
 
     Args:
-        loss: from params to a scalar, twice differentiable.
-        params: where to take the Hessian.
-        vector: v, of the structure and shapes of params, whose types it is given.
+      loss: from params to a scalar, twice differentiable.
+      params: where to take the Hessian.
+      vector: v, of the structure and shapes of params, whose types it is given.
 
     Returns:
-        H v, like params.
+      H v, like params.
 
     Raises:
-        InputError: if the loss is not scalar.
+      InputError: if the loss is not scalar.
 
     Example:
-        >>> x = jnp.array([1.0, 2.0])
-        >>> print(hessian_vector_product(lambda x: jnp.sum(x**3), x, jnp.ones(2)))
-        [ 6. 12.]
+      >>> x = jnp.array([1.0, 2.0])
+      >>> print(hessian_vector_product(lambda x: jnp.sum(x**3), x, jnp.ones(2)))
+      [ 6. 12.]
     """
     check_scalar(loss, params)
     vector = jax.tree.map(lambda v, p: jnp.asarray(v, jnp.result_type(p)), vector, params)
@@ -100,29 +100,29 @@ def make_dataset_product(
     precision.
 
     Args:
-        loss_fn: `loss_fn(params, rest, images, labels)` to one loss per example, B of them. It
-            must use BatchNorm in **inference mode**: in training mode examples interact, and there
-            is no Hessian of a mean over a dataset (`checks.check_independent` finds out).
-            `rest` is whatever else the network needs (statistics, alpha), and stays constant.
-        batch_size: examples at a time, over all devices; the last batch is padded, with weight 0.
-        devices: local devices that share each batch; None takes the default one.
+      loss_fn: `loss_fn(params, rest, images, labels)` to one loss per example, B of them. It
+          must use BatchNorm in **inference mode**: in training mode examples interact, and there
+          is no Hessian of a mean over a dataset (`checks.check_independent` finds out).
+          `rest` is whatever else the network needs (statistics, alpha), and stays constant.
+      batch_size: examples at a time, over all devices; the last batch is padded, with weight 0.
+      devices: local devices that share each batch; None takes the default one.
 
     Returns:
-        `bind(params, rest, images, labels)`, which puts the dataset on the devices (uint8 stays
-        uint8 there) and returns `product(vector)`, whose result is on the first of them. It raises
-        `InputError` if images or labels are not allowed.
+      `bind(params, rest, images, labels)`, which puts the dataset on the devices (uint8 stays
+      uint8 there) and returns `product(vector)`, whose result is on the first of them. It raises
+      `InputError` if images or labels are not allowed.
 
     Raises:
-        InputError: if there is no device, or their number does not divide batch_size.
+      InputError: if there is no device, or their number does not divide batch_size.
 
     Example, a linear model with the squared loss, whose Hessian is (2/N) sum x x^T:
-        >>> bind = make_dataset_product(
-        ...     lambda w, rest, x, y: (x.reshape(-1, 2) @ w - y) ** 2, batch_size=2
-        ... )
-        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).reshape(3, 1, 1, 2)
-        >>> product = bind(jnp.zeros(2), (), x, jnp.arange(3))
-        >>> print(3 * product(jnp.array([1.0, 0.0])))
-        [4. 2.]
+      >>> bind = make_dataset_product(
+      ...     lambda w, rest, x, y: (x.reshape(-1, 2) @ w - y) ** 2, batch_size=2
+      ... )
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).reshape(3, 1, 1, 2)
+      >>> product = bind(jnp.zeros(2), (), x, jnp.arange(3))
+      >>> print(3 * product(jnp.array([1.0, 0.0])))
+      [4. 2.]
     """
     return make_dataset_sum(
         hessian_vector_product, _zeros_like_params, loss_fn, batch_size=batch_size, devices=devices
@@ -135,16 +135,16 @@ def make_dataset_gradient(
     """Makes the gradient of the mean loss over a dataset, split as the products are.
 
     Args:
-        loss_fn: as for `make_dataset_product`.
-        batch_size: examples at a time, over all devices.
-        devices: local devices that share each batch; None takes the default one.
+      loss_fn: as for `make_dataset_product`.
+      batch_size: examples at a time, over all devices.
+      devices: local devices that share each batch; None takes the default one.
 
     Returns:
-        `gradient(params, rest, images, labels)`, like params. It raises `InputError` if images or
-        labels are not allowed.
+      `gradient(params, rest, images, labels)`, like params. It raises `InputError` if images or
+      labels are not allowed.
 
     Raises:
-        InputError: if there is no device, or their number does not divide batch_size.
+      InputError: if there is no device, or their number does not divide batch_size.
     """
 
     def batch_gradient(loss: ScalarLoss, params: Params, no_vector: None) -> Params:
@@ -168,10 +168,10 @@ class _Placement(NamedTuple):
     """Where batches are added up.
 
     Attributes:
-        add_batch: the compiled sum.
-        whole: a tree, to every device.
-        shared: a batch, a part to each device.
-        collect: the devices' sums, added up.
+      add_batch: the compiled sum.
+      whole: a tree, to every device.
+      shared: a batch, a part to each device.
+      collect: the devices' sums, added up.
     """
 
     add_batch: Any
@@ -259,16 +259,16 @@ def make_dataset_sum(
     """Makes anything that adds up over batches, such as a product with the mean loss's Hessian.
 
     Args:
-        term: `term(loss, params, vector)` for the loss of one batch's share of the mean: every
-            batch's sum divided by N. Linear in the loss.
-        zeros: `zeros(params, vector)`, the sum of no terms.
-        loss_fn, batch_size, devices: as for `make_dataset_product`.
+      term: `term(loss, params, vector)` for the loss of one batch's share of the mean: every
+          batch's sum divided by N. Linear in the loss.
+      zeros: `zeros(params, vector)`, the sum of no terms.
+      loss_fn, batch_size, devices: as for `make_dataset_product`.
 
     Returns:
-        `bind(params, rest, images, labels)`, which returns `total(vector)`.
+      `bind(params, rest, images, labels)`, which returns `total(vector)`.
 
     Raises:
-        InputError: as `make_dataset_product` does.
+      InputError: as `make_dataset_product` does.
     """
 
     add_batch = _make_add_batch(term, loss_fn)

@@ -35,19 +35,19 @@ def convolve(x: FeatureMaps, kernel: Kernel, stride: int = 1) -> FeatureMaps:
     """Cross-correlation with zero padding of size // 2 on every side.
 
     Args:
-        x: images or features, [batch, height, width, channels].
-        kernel: [size, size, channels, features], size 1 or 3, of x's type.
-        stride: 1 or more, the same in both directions.
+      x: images or features, [batch, height, width, channels].
+      kernel: [size, size, channels, features], size 1 or 3, of x's type.
+      stride: 1 or more, the same in both directions.
 
     Returns:
-        [batch, (height - 1) // stride + 1, (width - 1) // stride + 1, features].
+      [batch, (height - 1) // stride + 1, (width - 1) // stride + 1, features].
 
     Raises:
-        InputError: the kernel is neither 1x1 nor 3x3, or its channels are not x's.
+      InputError: the kernel is neither 1x1 nor 3x3, or its channels are not x's.
 
     Example:
-        >>> convolve(jnp.ones((1, 5, 4, 2)), jnp.ones((3, 3, 2, 7)), stride=2).shape
-        (1, 3, 2, 7)
+      >>> convolve(jnp.ones((1, 5, 4, 2)), jnp.ones((3, 3, 2, 7)), stride=2).shape
+      (1, 3, 2, 7)
     """
     if kernel.shape[:2] not in ((1, 1), (3, 3)) or kernel.shape[2] != x.shape[-1]:
         raise InputError(
@@ -122,11 +122,11 @@ def winograd(x: FeatureMaps, kernel: Kernel) -> FeatureMaps:
     all tiles. The rounding error is that of the sum itself: A and B hold only 0, 1 and -1.
 
     Args:
-        x: [batch, height, width, channels], any size; odd sides are filled up with a zero.
-        kernel: [3, 3, channels, features].
+      x: [batch, height, width, channels], any size; odd sides are filled up with a zero.
+      kernel: [3, 3, channels, features].
 
     Returns:
-        [batch, height, width, features].
+      [batch, height, width, features].
     """
     return _winograd_p.bind(x, kernel)
 

@@ -24,18 +24,18 @@ def initial_values(key: Key[Array, ""], shapes: dict[str, Any]) -> dict[str, Any
     """Initial parameters and statistics of the given shapes.
 
     Args:
-        key: one random key.
-        shapes: nested dicts whose leaves have shape and dtype. A dict with a "kernel" (features
-            last) is a convolution or dense layer; "scale" and "var" begin at 1, the rest at 0.
+      key: one random key.
+      shapes: nested dicts whose leaves have shape and dtype. A dict with a "kernel" (features
+          last) is a convolution or dense layer; "scale" and "var" begin at 1, the rest at 0.
 
     Returns:
-        The same tree with arrays.
+      The same tree with arrays.
 
     Example:
-        >>> layer = {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)}
-        >>> drawn = initial_values(jax.random.key(0), {"conv": layer})["conv"]
-        >>> bool(abs(drawn["kernel"]).max() <= 1 / 6), drawn["bias"].shape
-        (True, (8,))
+      >>> layer = {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)}
+      >>> drawn = initial_values(jax.random.key(0), {"conv": layer})["conv"]
+      >>> bool(abs(drawn["kernel"]).max() <= 1 / 6), drawn["bias"].shape
+      (True, (8,))
     """
     flat = flatten_dict(shapes)
     weights = [path for path in sorted(flat) if (*path[:-1], "kernel") in flat]

@@ -29,9 +29,9 @@ class LayerSettings:
     """What all layers of a network share; static.
 
     Attributes:
-        function: the activation, (x, alpha) -> sigma(x).
-        dtype: type to compute in. Parameters and statistics have at least float32.
-        axis_name: mapped axis over which BatchNorm's batch statistics are averaged, or None.
+      function: the activation, (x, alpha) -> sigma(x).
+      dtype: type to compute in. Parameters and statistics have at least float32.
+      axis_name: mapped axis over which BatchNorm's batch statistics are averaged, or None.
     """
 
     function: ActivationFunction
@@ -144,8 +144,8 @@ def stages(channels: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[str
     """(name, features, stride) of each block; every stage but the first begins with stride 2.
 
     Example:
-        >>> list(stages((16, 32), (1, 2)))
-        [('stage1_block1', 16, 1), ('stage2_block1', 32, 2), ('stage2_block2', 32, 1)]
+      >>> list(stages((16, 32), (1, 2)))
+      [('stage1_block1', 16, 1), ('stage2_block1', 32, 2), ('stage2_block2', 32, 1)]
     """
     for i, (features, number) in enumerate(zip(channels, blocks, strict=True)):
         for j in range(number):

@@ -10,10 +10,10 @@ class MLP(nn.Module):
     """Flatten, then `depth` times dense and activation, then a dense layer. No BatchNorm.
 
     Attributes:
-        settings: activation and numeric type.
-        num_classes: number of logits.
-        depth: number of hidden layers.
-        features: neurons of each hidden layer.
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      depth: number of hidden layers.
+      features: neurons of each hidden layer.
     """
 
     settings: LayerSettings

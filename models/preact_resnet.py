@@ -43,11 +43,11 @@ class PreactResNet(nn.Module):
     """Stem, stages of preactivation blocks, global average pooling, dense layer.
 
     Attributes:
-        settings: activation and numeric type.
-        num_classes: number of logits.
-        channels: channels of the stem, then of each stage.
-        blocks: number of blocks of each stage. Every stage but the first begins with stride 2.
-        has_final_norm: whether BatchNorm and activation follow the last block, as in Wide ResNets.
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      channels: channels of the stem, then of each stage.
+      blocks: number of blocks of each stage. Every stage but the first begins with stride 2.
+      has_final_norm: whether BatchNorm and activation follow the last block, as in Wide ResNets.
     """
 
     settings: LayerSettings

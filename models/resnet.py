@@ -43,11 +43,11 @@ class ResNet(nn.Module):
     """Stem, stages of basic blocks, global average pooling, dense layer.
 
     Attributes:
-        settings: activation and numeric type.
-        num_classes: number of logits.
-        channels: channels of each stage; the stem has the first's.
-        blocks: number of blocks of each stage. Every stage but the first begins with stride 2.
-        stem_stride: stride of the stem.
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      channels: channels of each stage; the stem has the first's.
+      blocks: number of blocks of each stage. Every stage but the first begins with stride 2.
+      stem_stride: stride of the stem.
     """
 
     settings: LayerSettings

@@ -23,14 +23,14 @@ def wide_resnet(
     """WRN-depth-factor.
 
     Args:
-        settings: activation and numeric type.
-        num_classes: number of logits.
-        scale: maps channels at width 1 to channels.
-        depth: number of layers, 6 n + 4 with n >= 1.
-        factor: widening factor K >= 1.
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      scale: maps channels at width 1 to channels.
+      depth: number of layers, 6 n + 4 with n >= 1.
+      factor: widening factor K >= 1.
 
     Raises:
-        InputError: depth or factor is not one of those.
+      InputError: depth or factor is not one of those.
     """
     if depth < 10 or (depth - 4) % 6:
         raise InputError(

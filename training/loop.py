@@ -51,7 +51,7 @@ class Decision(NamedTuple):
 
 
 def agree(wish: Decision) -> Decision:
-    """A decision that all processes share: the first one's count, and what any one wishes.
+    """One decision for all processes: the first one's count, and what any one wishes.
 
     Clocks differ, and processes that took different numbers of steps would wait for one another
     for ever.

@@ -126,29 +126,36 @@ def make_step(plan: StepPlan) -> Step:
             def base_loss(params: PyTree) -> Array:
                 return objective(weights._replace(params=params), views[:1])[0]
 
+            # Averaged before its norm is taken, or each device would perturb otherwise.
             gradient = mean(jax.grad(base_loss)(weights.params))
             return weights._replace(
                 params=adversarial_weights(weights.params, gradient, settings.awp)
             )
 
+        # The gradient is taken at the perturbed weights and applied to those of the state; the
+        # adversarial images stay those of the latter.
         weights = state.weights
         if plan.awp_epoch is not None:
             weights = jax.lax.cond(epoch >= plan.awp_epoch, ascend, lambda same: same, weights)
         differentiate = jax.value_and_grad(objective, has_aux=True)
         (loss, (logits, statistics)), gradient = differentiate(weights, views)
         accuracy = mean(jnp.mean(jnp.argmax(logits_seen(logits[0]), -1) == batch.labels))
+        # Each device's loss is the mean over its own share of the batch.
         loss, gradient, statistics = mean((loss, gradient, statistics))
         observed = total(method.memory.observe(logits, batch.labels))
         ends_epoch = (state.step + 1) % plan.epoch_steps == 0
         memory = method.memory.update(state.memory, observed, ends_epoch)
+        # Before the step is counted, so that the first one takes the schedule's first value.
         rate = settings.learning_rate * plan.schedule(state.step)
         state = state._replace(statistics=statistics, memory=memory)
         state = descend(plan.optimizer, state, gradient, rate)
         if plan.averaging_epoch is not None:
+            # After the descent: the average holds the weights that this step leaves behind.
             has_begun = epoch >= plan.averaging_epoch
             current = {"params": state.params, "batch_stats": state.batch_stats}
             averaged = moving_average(state.averaged, current, settings.averaging, has_begun)
             state = state._replace(averaged=averaged)
+        # `descend` has counted this step, and a loss is that of the weights before it.
         bad_step = jnp.where(jnp.isfinite(loss), NEVER, state.step - 1)
         return state, Metrics(loss, accuracy, jnp.int32(1), bad_step)
 

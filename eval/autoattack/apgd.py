@@ -28,14 +28,14 @@ RunLoss = Callable[[Logits, Examples, Int[Array, " B"]], Float[Array, " B"]]
 
 
 class APGDState(NamedTuple):
-    """The state of one run of APGD.
+    """Where a run of APGD stands.
 
     Attributes:
-        x: the point to be evaluated next.
-        best: the evaluated point with the highest loss, of the phase in L1.
-        memory: an `apgd_momentum.Momentum`, or in L1 an `apgd_l1.Sparse`.
-        run: the number of the run.
-        outcome: what was found.
+      x: the point to be evaluated next.
+      best: the evaluated point with the highest loss, of the phase in L1.
+      memory: an `apgd_momentum.Momentum`, or in L1 an `apgd_l1.Sparse`.
+      run: the number of the run.
+      outcome: what was found.
     """
 
     x: Pixels
@@ -62,21 +62,21 @@ def make_apgd(
     """APGD on a loss that needs no target: `apgd-ce` or `apgd-dlr`.
 
     Args:
-        norm: a name in `threat_model.NORMS`; L1 is searched with large radii first.
-        loss: `ce`, the cross-entropy, or `dlr`, the difference of logits ratio.
-        num_steps: updates in each restart, in L1 at least 2; the start is evaluated too, so an
-            `Attack` has one step more (three in L1, one for each phase).
-        num_restarts: independent random starts.
-        num_eot: gradients that are averaged in each step, for randomised networks; the first
-            draw's answer is the one that is judged.
+      norm: a name in `threat_model.NORMS`; L1 is searched with large radii first.
+      loss: `ce`, the cross-entropy, or `dlr`, the difference of logits ratio.
+      num_steps: updates in each restart, in L1 at least 2; the start is evaluated too, so an
+          `Attack` has one step more (three in L1, one for each phase).
+      num_restarts: independent random starts.
+      num_eot: gradients that are averaged in each step, for randomised networks; the first
+          draw's answer is the one that is judged.
 
     Raises:
-        InputError: if a name is unknown or a number is too small.
+      InputError: if a name is unknown or a number is too small.
 
     Example:
-        >>> attack = make_apgd(norm="Linf", loss="dlr", num_restarts=5)
-        >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
-        ('apgd-dlr', 5, 101, 3)
+      >>> attack = make_apgd(norm="Linf", loss="dlr", num_restarts=5)
+      >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
+      ('apgd-dlr', 5, 101, 3)
     """
     loss_fn, min_classes = lookup("loss", loss, APGD_LOSSES)
     _require_positive(num_restarts=num_restarts)
@@ -92,19 +92,19 @@ def make_apgd_targeted(
     That is the class with the (r + 2)-th largest logit. Any misclassification counts.
 
     Args:
-        norm: as for `make_apgd`.
-        num_targets: how many classes are tried, at most one less than there are.
-        num_steps: as for `make_apgd`.
-        num_eot: as for `make_apgd`.
+      norm: as for `make_apgd`.
+      num_targets: how many classes are tried, at most one less than there are.
+      num_steps: as for `make_apgd`.
+      num_eot: as for `make_apgd`.
 
     Raises:
-        InputError: if the norm is unknown or a number is too small, and from `start` if there are
-            fewer than num_targets + 1 classes.
+      InputError: if the norm is unknown or a number is too small, and from `start` if there are
+          fewer than num_targets + 1 classes.
 
     Example:
-        >>> attack = make_apgd_targeted(norm="L1", num_targets=5)
-        >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
-        ('apgd-t', 5, 103, 6)
+      >>> attack = make_apgd_targeted(norm="L1", num_targets=5)
+      >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
+      ('apgd-t', 5, 103, 6)
     """
     _require_positive(num_targets=num_targets)
     make = functools.partial(_make, norm, _targeted, num_steps, num_eot)

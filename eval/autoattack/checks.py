@@ -76,7 +76,7 @@ def masks_gradients(broken: Mapping[str, Bool[np.ndarray, " N"]]) -> Warning_:
     """Square, which needs no gradient, breaks more than 0.2% of the images, and no other does.
 
     Args:
-        broken: which of all images each attack broke.
+      broken: which of all images each attack broke.
     """
     others = [flags for name, flags in broken.items() if name != "square"]
     if "square" not in broken or not others:

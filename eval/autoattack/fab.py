@@ -71,19 +71,19 @@ def make_fab_targeted(*, norm: str, num_targets: int = 9, num_steps: int = 100) 
     Run r aims at the class that is ranked r + 2 by the clean logits (the label is the first).
 
     Args:
-        norm: a name in `threat_model.NORMS`, of the distance to minimise.
-        num_targets: runs; at most the number of classes less one.
-        num_steps: of each run.
+      norm: a name in `threat_model.NORMS`, of the distance to minimise.
+      num_targets: runs; at most the number of classes less one.
+      num_steps: of each run.
 
     Returns:
-        The attack, whose `start` raises `InputError` if there are not enough classes.
+      The attack, whose `start` raises `InputError` if there are not enough classes.
 
     Raises:
-        InputError: if the norm is unknown or a number is below 1.
+      InputError: if the norm is unknown or a number is below 1.
 
     Example:
-        >>> make_fab_targeted(norm="L2", num_targets=3).num_runs
-        3
+      >>> make_fab_targeted(norm="L2", num_targets=3).num_runs
+      3
     """
     _require_positive(num_targets=num_targets, num_steps=num_steps)
 
@@ -106,19 +106,19 @@ def make_fab(*, norm: str, num_steps: int = 100, num_restarts: int = 5) -> Attac
     epsilon / 2.
 
     Args:
-        norm: a name in `threat_model.NORMS`, of the distance to minimise.
-        num_steps: of each run.
-        num_restarts: runs.
+      norm: a name in `threat_model.NORMS`, of the distance to minimise.
+      num_steps: of each run.
+      num_restarts: runs.
 
     Returns:
-        The attack. Its `backward_passes` of 1 is true of two classes: each wrong class takes one.
+      The attack. Its `backward_passes` of 1 is true of two classes: each wrong class takes one.
 
     Raises:
-        InputError: if the norm is unknown or a number is below 1.
+      InputError: if the norm is unknown or a number is below 1.
 
     Example:
-        >>> make_fab(norm="L2").num_runs
-        5
+      >>> make_fab(norm="L2").num_runs
+      5
     """
     _require_positive(num_steps=num_steps, num_restarts=num_restarts)
     row = norm_named(norm)

@@ -37,22 +37,22 @@ def to_hyperplane(
     is zero, the displacement is.
 
     Args:
-        x: points in [0, 1].
-        w: the hyperplanes' normals, finite.
-        gap: how far <w, x> has to fall, of either sign; infinite is out of reach.
-        norm: a name in `threat_model.NORMS`, of the length that is least.
+      x: points in [0, 1].
+      w: the hyperplanes' normals, finite.
+      gap: how far <w, x> has to fall, of either sign; infinite is out of reach.
+      norm: a name in `threat_model.NORMS`, of the length that is least.
 
     Returns:
-        Displacements d. For L1, where equal |w_i| leave a choice, these use equal shares of their
-        room.
+      Displacements d. For L1, where equal |w_i| leave a choice, these use equal shares of their
+      room.
 
     Raises:
-        InputError: if the norm is unknown.
+      InputError: if the norm is unknown.
 
     Example:
-        >>> x, w = jnp.array([[0.5, 0.9]]), jnp.array([[1.0, -3.0]])
-        >>> print(to_hyperplane(x, w, jnp.array([0.5]), norm="Linf").round(3))
-        [[-0.2  0.1]]
+      >>> x, w = jnp.array([[0.5, 0.9]]), jnp.array([[1.0, -3.0]])
+      >>> print(to_hyperplane(x, w, jnp.array([0.5]), norm="Linf").round(3))
+      [[-0.2  0.1]]
     """
     norm_named(norm)
     chex.assert_equal_shape([x, w])

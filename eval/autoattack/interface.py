@@ -38,13 +38,13 @@ class AutoAttackResult(NamedTuple):
     """What an ensemble of attacks did to each of N images.
 
     Attributes:
-        robust: correct when clean, and after every attack.
-        adversarial: a misclassified allowed image where one was found, else the clean one.
-        correct: whether the clean image is classified correctly.
-        nonfinite: some logits were NaN or infinite on the way: neither robust nor broken.
-        clean_accuracy, robust_accuracy: over all N images.
-        attacks: one report each, in the order they ran.
-        warnings: sentences about what makes the result doubtful.
+      robust: correct when clean, and after every attack.
+      adversarial: a misclassified allowed image where one was found, else the clean one.
+      correct: whether the clean image is classified correctly.
+      nonfinite: some logits were NaN or infinite on the way: neither robust nor broken.
+      clean_accuracy, robust_accuracy: over all N images.
+      attacks: one report each, in the order they ran.
+      warnings: sentences about what makes the result doubtful.
     """
 
     robust: Bool[np.ndarray, " N"]
@@ -83,40 +83,40 @@ def autoattack(
     highest matmul precision.
 
     Args:
-        logits_fn: images [B, H, W, C] in [0, 1] to logits [B, classes], BatchNorm in inference
-            mode, examples not interacting; pure, since it is compiled. For version `rand` it takes
-            (images, keys), one key for each image.
-        images: N images, uint8 or floating point in [0, 1].
-        labels: N class indices.
-        norm: `Linf`, `L2` or `L1`.
-        epsilon: radius in pixels of [0, 1], above 0.
-        version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
-        attacks: names of attacks, or attacks, instead of a version's. A name stands for the
-            version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
-            `rand`, else for the one in `versions.ATTACKS`.
-        individual: run each attack on all correctly classified images, not only on those that
-            withstood the others.
-        key: of all random numbers; one that is not of threefry is made one of its first words.
-        batch_size: images at a time on each device.
-        directory: where to keep what is done, to go on after an interruption.
-        devices: all local ones when left out.
-        progress: called every now and then.
+      logits_fn: images [B, H, W, C] in [0, 1] to logits [B, classes], BatchNorm in inference
+          mode, examples not interacting; pure, since it is compiled. For version `rand` it takes
+          (images, keys), one key for each image.
+      images: N images, uint8 or floating point in [0, 1].
+      labels: N class indices.
+      norm: `Linf`, `L2` or `L1`.
+      epsilon: radius in pixels of [0, 1], above 0.
+      version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
+      attacks: names of attacks, or attacks, instead of a version's. A name stands for the
+          version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
+          `rand`, else for the one in `versions.ATTACKS`.
+      individual: run each attack on all correctly classified images, not only on those that
+          withstood the others.
+      key: of all random numbers; one that is not of threefry is made one of its first words.
+      batch_size: images at a time on each device.
+      directory: where to keep what is done, to go on after an interruption.
+      devices: all local ones when left out.
+      progress: called every now and then.
 
     Returns:
-        An `AutoAttackResult`. Doubts are also issued as `AutoAttackWarning`.
+      An `AutoAttackResult`. Doubts are also issued as `AutoAttackWarning`.
 
     Raises:
-        InputError: if an argument is not allowed, the network's outputs have the wrong shape or too
-            few classes, or the directory holds something else or is damaged.
+      InputError: if an argument is not allowed, the network's outputs have the wrong shape or too
+          few classes, or the directory holds something else or is damaged.
 
     Example:
-        >>> images = np.array([[0.1, 0.9], [0.49, 0.51]], np.float32).reshape(2, 1, 1, 2)
-        >>> result = autoattack(
-        ...     lambda x: 4 * x.reshape(-1, 2), images, np.array([1, 1]),
-        ...     epsilon=0.1, attacks=["apgd-ce"], key=jax.random.key(0), batch_size=2,
-        ... )
-        >>> result.robust.tolist(), result.robust_accuracy
-        ([True, False], 0.5)
+      >>> images = np.array([[0.1, 0.9], [0.49, 0.51]], np.float32).reshape(2, 1, 1, 2)
+      >>> result = autoattack(
+      ...     lambda x: 4 * x.reshape(-1, 2), images, np.array([1, 1]),
+      ...     epsilon=0.1, attacks=["apgd-ce"], key=jax.random.key(0), batch_size=2,
+      ... )
+      >>> result.robust.tolist(), result.robust_accuracy
+      ([True, False], 0.5)
     """
 
     def ignoring_variables(_: NetworkVariables, images: Array, *keys: Array) -> Array:
@@ -175,16 +175,16 @@ def make_autoattack(
     """Makes an ensemble that is compiled once for all networks of one structure and all budgets.
 
     Args:
-        logits_fn: `logits_fn(variables, images)`, or `(variables, images, keys)` for version
-            `rand`.
-        norm, version, attacks, individual, batch_size, devices: as for `autoattack`.
+      logits_fn: `logits_fn(variables, images)`, or `(variables, images, keys)` for version
+          `rand`.
+      norm, version, attacks, individual, batch_size, devices: as for `autoattack`.
 
     Returns:
-        `run(variables, images, labels, key, epsilon, *, directory=None, progress=None)` to an
-        `AutoAttackResult`; it raises what `autoattack` does.
+      `run(variables, images, labels, key, epsilon, *, directory=None, progress=None)` to an
+      `AutoAttackResult`; it raises what `autoattack` does.
 
     Raises:
-        InputError: if a name is unknown or a number is too small.
+      InputError: if a name is unknown or a number is too small.
     """
     norm_named(norm)
     if batch_size < 1:
@@ -307,8 +307,8 @@ def example_keys(
     """A key for each example, from what it is and not from where it stands.
 
     Args:
-        key: of the whole attack.
-        images, labels: the examples; equal ones get equal keys.
+      key: of the whole attack.
+      images, labels: the examples; equal ones get equal keys.
     """
     contents = zip(np.asarray(images, np.float32), labels.tolist(), strict=True)
     digests = [hashlib.sha256(image.tobytes() + b"%d" % label) for image, label in contents]

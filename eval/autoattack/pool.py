@@ -33,10 +33,10 @@ class Finished(NamedTuple):
     """Examples that an attack is done with, on the host.
 
     Attributes:
-        example: which they are.
-        is_broken, nonfinite: as in `attack.Outcome`; neither for those that withstood.
-        adversarial: the misclassified image, the clean one where there is none.
-        num_steps: steps that were taken, over all runs.
+      example: which they are.
+      is_broken, nonfinite: as in `attack.Outcome`; neither for those that withstood.
+      adversarial: the misclassified image, the clean one where there is none.
+      num_steps: steps that were taken, over all runs.
     """
 
     example: Int[np.ndarray, " n"]
@@ -60,10 +60,10 @@ class PoolPrograms(NamedTuple):
     """One attack on one kind of network, compiled at the first call for each number of slots.
 
     Attributes:
-        attack: which.
-        fill: (slots or None, examples, is_new [B], epsilon) to slots.
-        advance: (variables, slots, epsilon) to slots, `CHUNK` steps later.
-        gather: (slots, positions) to the slots at these positions.
+      attack: which.
+      fill: (slots or None, examples, is_new [B], epsilon) to slots.
+      advance: (variables, slots, epsilon) to slots, `CHUNK` steps later.
+      gather: (slots, positions) to the slots at these positions.
     """
 
     attack: Attack
@@ -76,8 +76,8 @@ def make_pool_programs(attack: Attack, ask: Ask) -> PoolPrograms:
     """Prepares an attack for all networks of one structure; nothing is compiled yet.
 
     Args:
-        attack: what to run.
-        ask: (variables, images, keys) to logits; a deterministic network ignores the keys.
+      attack: what to run.
+      ask: (variables, images, keys) to logits; a deterministic network ignores the keys.
     """
 
     def fill(slots: Slots | None, examples: Examples, is_new: Array, epsilon: Scalar) -> Slots:
@@ -148,16 +148,16 @@ def attack_all(
     """Attacks some examples of a dataset, and hands them out as their fates are known.
 
     Args:
-        programs: of the attack and the network.
-        variables: of the network.
-        examples: of the whole dataset, on the host (the keys on any device).
-        pending: which of them to attack, in this order.
-        epsilon: radius of the threat model.
-        batch_size: slots on each device, at most.
-        devices: where to run; each has its own slots, all share the queue.
+      programs: of the attack and the network.
+      variables: of the network.
+      examples: of the whole dataset, on the host (the keys on any device).
+      pending: which of them to attack, in this order.
+      epsilon: radius of the threat model.
+      batch_size: slots on each device, at most.
+      devices: where to run; each has its own slots, all share the queue.
 
     Yields:
-        Each example once, in groups, in no particular order.
+      Each example once, in groups, in no particular order.
     """
     queue = deque(pending)
     share = -(-len(queue) // len(devices))

@@ -21,8 +21,8 @@ class Version(NamedTuple):
     """An ensemble.
 
     Attributes:
-        attacks: of each norm, in the order they run: (norm, classes) to an attack, each.
-        is_random: made for networks that draw random numbers of their own.
+      attacks: of each norm, in the order they run: (norm, classes) to an attack, each.
+      is_random: made for networks that draw random numbers of their own.
     """
 
     attacks: dict[str, tuple[MakeAttack, ...]]
@@ -78,7 +78,7 @@ def version_of(name: str) -> Version:
     """The row of `VERSIONS` with this name.
 
     Raises:
-        InputError: if there is none.
+      InputError: if there is none.
     """
     return lookup("version", name, VERSIONS)
 
@@ -89,8 +89,8 @@ def attacks_named(
     """The attacks of a version, or those listed instead, for a number of classes.
 
     Raises:
-        InputError: if a name is unknown, nothing is listed, an attack is made for another norm, or
-            there are fewer classes than an attack needs; then it names those that can run.
+      InputError: if a name is unknown, nothing is listed, an attack is made for another norm, or
+          there are fewer classes than an attack needs; then it names those that can run.
     """
     made = tuple(make(norm, num_classes) for make in version_of(version).attacks[norm])
     if attacks is not None:
