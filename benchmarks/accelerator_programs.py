@@ -51,7 +51,7 @@ from rctaf_jax import parallel
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.eval.autoattack.attack import Attack, Examples
-from rctaf_jax.eval.autoattack.pool import make_programs
+from rctaf_jax.eval.autoattack.pool import make_pool_programs
 from rctaf_jax.eval.autoattack.versions import attacks_named
 from rctaf_jax.experiments.paper.overhead import (
     PAPER_COSTS,
@@ -233,7 +233,7 @@ def attack_steps(target: Target, attack: Attack) -> Any:
     activation = parse_activation(ACTIVATION)
     train = TrainConfig(model="resnet18")
     logits = make_logits(train, activation, NUM_CLASSES)
-    programs = make_programs(attack, lambda variables, images, keys: logits(variables, images))
+    programs = make_pool_programs(attack, lambda variables, images, keys: logits(variables, images))
     (state, *_) = make(activation, method="standard")[1]
 
     def start() -> Any:

@@ -57,7 +57,7 @@ from rctaf_jax.hessian import (
     neuron_diagonal,
     squared_error,
 )
-from rctaf_jax.hessian.dense import Losses, Pointwise
+from rctaf_jax.hessian.dense import OutputLosses, Pointwise
 from rctaf_jax.losses import cross_entropy
 from rctaf_jax.models import create
 
@@ -149,7 +149,7 @@ def error(tree: Any, reference: Any) -> float:
 
 
 def make_loss(
-    losses: Losses, activation: Pointwise, inputs: Any, targets: Any
+    losses: OutputLosses, activation: Pointwise, inputs: Any, targets: Any
 ) -> Callable[[Layers], jax.Array]:
     """The mean loss of a network."""
 
@@ -170,7 +170,9 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Diagonal:
     return call
 
 
-def our_diagonals(losses: Losses, activation: Pointwise, network: Network) -> dict[str, Diagonal]:
+def our_diagonals(
+    losses: OutputLosses, activation: Pointwise, network: Network
+) -> dict[str, Diagonal]:
     """By basis vectors and by neurons."""
     layers, inputs, targets = network
     loss = make_loss(losses, activation, inputs, targets)

@@ -31,7 +31,7 @@ from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset, load
 from rctaf_jax.experiments.run.measure import describe_hessian, hessian_split, make_logits
 from rctaf_jax.hessian import (
-    Estimate,
+    HessianEstimate,
     MeanSquare,
     coordinates,
     estimate,
@@ -46,7 +46,7 @@ from rctaf_jax.losses import cross_entropy
 from rctaf_jax.training.recipe import ResolvedTraining, resolve
 from rctaf_jax.training.trainer import device_data, make_trainer
 
-Method = Callable[[int], Estimate]
+Method = Callable[[int], HessianEstimate]
 """Number of products to what they say."""
 
 
@@ -133,15 +133,15 @@ def make_methods(benchmark: Benchmark, params: Params, product: Product) -> dict
     """The three estimators, each with a key of its own."""
     keys = jax.random.split(jax.random.key(0), 3)
 
-    def hutchinson(num_products: int) -> Estimate:
+    def hutchinson(num_products: int) -> HessianEstimate:
         return estimate(run(init(params), keys[0], range(num_products), product))
 
-    def blocks(num_products: int) -> Estimate:
+    def blocks(num_products: int) -> HessianEstimate:
         size = benchmark.block_size
         numbers = range(num_products // (2 * size))
         return estimate(xdiag.run(init(params), keys[1], numbers, product, block_size=size))
 
-    def entries(num_products: int) -> Estimate:
+    def entries(num_products: int) -> HessianEstimate:
         start, numbers = coordinates.init(params), range(num_products)
         state = coordinates.run(start, keys[2], numbers, product, params)
         return coordinates.estimate(state, params)
@@ -149,7 +149,7 @@ def make_methods(benchmark: Benchmark, params: Params, product: Product) -> dict
     return {"hutchinson": hutchinson, "xdiag": blocks, "coordinates": entries}
 
 
-def differences(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+def differences(estimates: Mapping[str, HessianEstimate]) -> dict[str, Any]:
     """For each two estimators: their difference in standard errors, and the layers apart.
 
     A layer counts as apart beyond the normal quantile of 5% over the number of layers (Bonferroni),

@@ -38,16 +38,17 @@ from rich.console import Console
 from rich.table import Table
 
 from rctaf_jax.activations import Activation, parse_activation
+from rctaf_jax.aliases import Classes, Pixels, Predict
 from rctaf_jax.models import Model, convolution, create, to_torch
 from rctaf_jax.training import augmentation
-from rctaf_jax.training.batches import Batch
-from rctaf_jax.training.budgets import Shape, budget_named
+from rctaf_jax.training.batches import DeviceBatch
+from rctaf_jax.training.budgets import RunShape, budget_named
 from rctaf_jax.training.methods import perturbations as ascents
 from rctaf_jax.training.methods import trades
-from rctaf_jax.training.methods.method import BASE, Budget, Images, Labels, Method, Predict
-from rctaf_jax.training.schedules import Length, schedule_named
-from rctaf_jax.training.state import MOMENTUM, initial_state, sgd
-from rctaf_jax.training.step import Plan, Settings, make_step
+from rctaf_jax.training.methods.method import BASE, Budget, Method
+from rctaf_jax.training.schedules import RunLength, schedule_named
+from rctaf_jax.training.state import SGD_MOMENTUM, initial_state, sgd
+from rctaf_jax.training.step import StepPlan, TracedNumbers, make_step
 
 EPSILON, STEP_SIZE, ATTACK_STEPS, WEIGHT = 8 / 255, 0.007, 10, 6.0
 LEARNING_RATE, WEIGHT_DECAY = 0.1, 2e-4
@@ -101,18 +102,18 @@ def our_step(problem: Problem, dtype: Any) -> Step:
     """The package's training step, with the noise given instead of drawn."""
 
     def perturb(
-        keys: Any, predict: Predict, images: Images, labels: Labels, budget: Budget
-    ) -> Images:
+        keys: Any, predict: Predict, images: Pixels, labels: Classes, budget: Budget
+    ) -> Pixels:
         start = images + jnp.asarray(problem.noise, images.dtype)
         return ascents.ascend_divergence(predict, images, start, budget)
 
     method = Method("trades", perturb, trades.make_loss(WEIGHT))
-    plan = Plan(
+    plan = StepPlan(
         apply=problem.model(dtype).apply,
         method=method,
         optimizer=sgd(WEIGHT_DECAY),
-        schedule=schedule_named("constant", Length(1, 1)),
-        budget=budget_named("fixed", Shape("Linf", 1, ATTACK_STEPS)),
+        schedule=schedule_named("constant", RunLength(1, 1)),
+        budget=budget_named("fixed", RunShape("Linf", 1, ATTACK_STEPS)),
         augmentations={BASE: augmentation.none},
         epoch_steps=1,
     )
@@ -121,8 +122,8 @@ def our_step(problem: Problem, dtype: Any) -> Step:
     variables = jax.tree.map(jnp.copy, problem.variables)
     state = initial_state(variables, plan.optimizer, jax.random.key(0), method, num_classes=10)
     keys = jax.random.split(jax.random.key(0), len(problem.labels))
-    batch = Batch(jnp.asarray(problem.images), jnp.asarray(problem.labels), keys)
-    settings = Settings(*map(jnp.float32, (EPSILON, STEP_SIZE, LEARNING_RATE, 0, 0)))
+    batch = DeviceBatch(jnp.asarray(problem.images), jnp.asarray(problem.labels), keys)
+    settings = TracedNumbers(*map(jnp.float32, (EPSILON, STEP_SIZE, LEARNING_RATE, 0, 0)))
 
     def advance() -> float:
         nonlocal state
@@ -213,7 +214,7 @@ def torch_step(torch: Any, problem: Problem, device: str, *, compiled: bool = Fa
     images = tensor((problem.images / 255).astype(np.float32))
     noise, labels = tensor(problem.noise), torch.from_numpy(problem.labels).long().to(device)
     optimizer = torch.optim.SGD(
-        network.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        network.parameters(), LEARNING_RATE, momentum=SGD_MOMENTUM, weight_decay=WEIGHT_DECAY
     )
 
     def logits(x: Any) -> Any:

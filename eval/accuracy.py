@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from rctaf_jax.batching import Batch, Images, Labels, Progress, over_batches, pixels
+from rctaf_jax.batching import Images, Labels, PaddedBatch, Progress, over_batches, pixels
 from rctaf_jax.errors import InputError
 
-from .verdict import LogitsFn, Variables, Verdict, judge
+from .verdict import ImageVerdict, LogitsFn, NetworkVariables, judge_logits
 
 
 class Interval(NamedTuple):
@@ -31,8 +31,8 @@ class CleanEvaluation(NamedTuple):
     """How a network does on each clean example.
 
     Attributes:
-        correct: logits are finite and the label's is the largest.
-        nonfinite: some logit is NaN or infinite; such an example is not correct.
+      correct: logits are finite and the label's is the largest.
+      nonfinite: some logit is NaN or infinite; such an example is not correct.
     """
 
     correct: Bool[np.ndarray, " N"]
@@ -46,16 +46,16 @@ def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> Int
     of new examples from the same source for this one network, not of new training runs.
 
     Args:
-        successes: 0 to total.
-        total: number of independent examples, at least 1.
-        confidence: between 0 and 1.
+      successes: 0 to total.
+      total: number of independent examples, at least 1.
+      confidence: between 0 and 1.
 
     Raises:
-        InputError: if an argument is out of its range.
+      InputError: if an argument is out of its range.
 
     Example:
-        >>> print("{:.4f} {:.4f}".format(*wilson_interval(80, 100)))
-        0.7112 0.8666
+      >>> print("{:.4f} {:.4f}".format(*wilson_interval(80, 100)))
+      0.7112 0.8666
     """
     if not 0 <= successes <= total or total < 1:
         raise InputError(
@@ -79,28 +79,31 @@ def make_clean_evaluation(
     """Makes a function that evaluates networks of one structure, compiled once for all of them.
 
     Args:
-        logits_fn: `logits_fn(variables, images)`, with BatchNorm in inference mode.
-        batch_size: examples at a time; the last batch is padded to it.
+      logits_fn: `logits_fn(variables, images)`, with BatchNorm in inference mode.
+      batch_size: examples at a time; the last batch is padded to it.
 
     Returns:
-        `evaluate(variables, images, labels, progress=None)` to a `CleanEvaluation`; images are
-        uint8, scaled on the device, or floating point in [0, 1]. It raises `InputError` if
-        images or labels are not allowed.
+      `evaluate(variables, images, labels, progress=None)` to a `CleanEvaluation`; images are
+      uint8, scaled on the device, or floating point in [0, 1]. It raises `InputError` if
+      images or labels are not allowed.
 
     Example:
-        >>> evaluate = make_clean_evaluation(lambda v, x: x.reshape(-1, 2) * v, batch_size=2)
-        >>> images = np.array([[0, 255], [255, 0], [0, 9]], np.uint8).reshape(3, 1, 1, 2)
-        >>> evaluate(1.0, images, np.array([1, 1, 1])).correct.tolist()
-        [True, False, True]
+      >>> evaluate = make_clean_evaluation(lambda v, x: x.reshape(-1, 2) * v, batch_size=2)
+      >>> images = np.array([[0, 255], [255, 0], [0, 9]], np.uint8).reshape(3, 1, 1, 2)
+      >>> evaluate(1.0, images, np.array([1, 1, 1])).correct.tolist()
+      [True, False, True]
     """
 
     @jax.jit
-    def on_batch(variables: Variables, batch: Batch) -> Verdict:
+    def on_batch(variables: NetworkVariables, batch: PaddedBatch) -> ImageVerdict:
         with jax.default_matmul_precision("highest"):
-            return judge(logits_fn(variables, pixels(batch.images)), batch.labels)
+            return judge_logits(logits_fn(variables, pixels(batch.images)), batch.labels)
 
     def evaluate(
-        variables: Variables, images: Images, labels: Labels, progress: Progress | None = None
+        variables: NetworkVariables,
+        images: Images,
+        labels: Labels,
+        progress: Progress | None = None,
     ) -> CleanEvaluation:
         verdict = over_batches(
             lambda batch: on_batch(variables, batch),

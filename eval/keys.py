@@ -11,8 +11,8 @@ def threefry_key(key: Array) -> Array:
     depends on who else is in it.
 
     Example:
-        >>> threefry_key(jax.random.key(7, impl="rbg")) == jax.random.key(7)
-        Array(True, dtype=bool)
+      >>> threefry_key(jax.random.key(7, impl="rbg")) == jax.random.key(7)
+      Array(True, dtype=bool)
     """
     words = jax.random.key_data(key)[:2]
     return jax.random.wrap_key_data(words, impl="threefry2x32")

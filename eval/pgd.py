@@ -17,31 +17,31 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax import losses
-from rctaf_jax.batching import Batch, Images, Labels, Progress, over_batches, pixels
+from rctaf_jax.aliases import Pixels
+from rctaf_jax.batching import Images, Labels, PaddedBatch, Progress, over_batches, pixels
 from rctaf_jax.errors import InputError
 from rctaf_jax.projected_ascent import projected_ascent
 from rctaf_jax.threat_model import Scalar, norm_named, project, threat_model
 from rctaf_jax.values import lookup
 
 from .keys import threefry_key
-from .verdict import LogitsFn, Variables, judge, require_allowed
+from .verdict import LogitsFn, NetworkVariables, judge_logits, require_allowed
 
-Pixels = Float[Array, "B H W C"]
-LossFn = Callable[[Float[Array, "B classes"], Int[Array, " B"]], Float[Array, " B"]]
+AttackLoss = Callable[[Float[Array, "B classes"], Int[Array, " B"]], Float[Array, " B"]]
 StartFn = Callable[[Array, Pixels, Scalar], Pixels]
 
-LOSSES: dict[str, LossFn] = {"ce": losses.cross_entropy, "margin": losses.margin}
+PGD_LOSSES: dict[str, AttackLoss] = {"ce": losses.cross_entropy, "margin": losses.margin}
 
 
 class PGDResult(NamedTuple):
     """What an attack did to each example: robust, not finite, or otherwise broken.
 
     Attributes:
-        robust: correct on the clean image and on every restart's last iterate.
-        adversarial: a misclassified image where there is one (the clean image, if that is), else
-            the last iterate of the restart with the highest loss.
-        nonfinite: some logits were NaN or infinite, and no image with finite logits was
-            misclassified: neither robust nor broken.
+      robust: correct on the clean image and on every restart's last iterate.
+      adversarial: a misclassified image where there is one (the clean image, if that is), else
+          the last iterate of the restart with the highest loss.
+      nonfinite: some logits were NaN or infinite, and no image with finite logits was
+          misclassified: neither robust nor broken.
     """
 
     robust: Bool[np.ndarray, " N"]
@@ -62,7 +62,7 @@ class _Attack(NamedTuple):
     """What is fixed when an attack is made."""
 
     logits_fn: LogitsFn
-    loss_fn: LossFn
+    loss_fn: AttackLoss
     start_fn: StartFn
     norm: str
     num_steps: int
@@ -85,30 +85,30 @@ def make_pgd(
     runs at the highest matmul precision, on images of at least 32 bits.
 
     Args:
-        logits_fn: `logits_fn(variables, images)`, with BatchNorm in inference mode, in float32.
-        norm: a name in `threat_model.NORMS`.
-        num_steps: gradient steps of each restart, at least 1.
-        num_restarts: independent random starts, at least 1.
-        loss: a name in `LOSSES`: `ce`, or `margin`, whose gradient does not vanish where the
-            network is confident.
-        batch_size: examples at a time; the last batch is padded to it.
+      logits_fn: `logits_fn(variables, images)`, with BatchNorm in inference mode, in float32.
+      norm: a name in `threat_model.NORMS`.
+      num_steps: gradient steps of each restart, at least 1.
+      num_restarts: independent random starts, at least 1.
+      loss: a name in `PGD_LOSSES`: `ce`, or `margin`, whose gradient does not vanish where the
+          network is confident.
+      batch_size: examples at a time; the last batch is padded to it.
 
     Returns:
-        `attack(variables, images, labels, key, epsilon, step_size, progress=None)` to a
-        `PGDResult`; images are uint8, scaled on the device, or floating point in [0, 1], and
-        epsilon and step_size are in pixels of [0, 1]. It raises `InputError` if an argument is
-        not allowed, and `RuntimeError` if an image it is about to return is not.
+      `attack(variables, images, labels, key, epsilon, step_size, progress=None)` to a
+      `PGDResult`; images are uint8, scaled on the device, or floating point in [0, 1], and
+      epsilon and step_size are in pixels of [0, 1]. It raises `InputError` if an argument is
+      not allowed, and `RuntimeError` if an image it is about to return is not.
 
     Raises:
-        InputError: if a name is unknown or a number is too small.
+      InputError: if a name is unknown or a number is too small.
 
     Example:
-        >>> attack = make_pgd(
-        ...     lambda v, x: x.reshape(-1, 2) * v, norm="Linf", num_steps=5, batch_size=2
-        ... )
-        >>> images = np.array([[0, 255], [120, 135]], np.uint8).reshape(2, 1, 1, 2)
-        >>> attack(1.0, images, np.array([1, 1]), jax.random.key(0), 0.1, 0.05).robust.tolist()
-        [True, False]
+      >>> attack = make_pgd(
+      ...     lambda v, x: x.reshape(-1, 2) * v, norm="Linf", num_steps=5, batch_size=2
+      ... )
+      >>> images = np.array([[0, 255], [120, 135]], np.uint8).reshape(2, 1, 1, 2)
+      >>> attack(1.0, images, np.array([1, 1]), jax.random.key(0), 0.1, 0.05).robust.tolist()
+      [True, False]
     """
     draw = norm_named(norm).random_ball
 
@@ -116,7 +116,7 @@ def make_pgd(
         unit = jax.vmap(lambda key: draw(key, images.shape[1:]))(keys)
         return project(images + epsilon * unit, images, norm=norm, epsilon=epsilon)
 
-    loss_fn = lookup("loss", loss, LOSSES)
+    loss_fn = lookup("loss", loss, PGD_LOSSES)
     attack = _Attack(logits_fn, loss_fn, random_start, norm, num_steps, num_restarts)
     return _over_dataset(attack, batch_size)
 
@@ -127,32 +127,32 @@ def make_fgsm(
     """Makes the fast gradient (sign) method: one step of size epsilon from the clean image.
 
     Args:
-        logits_fn: as for `make_pgd`.
-        norm: a name in `threat_model.NORMS`; the sign belongs to `Linf`.
-        loss: a name in `LOSSES`.
-        batch_size: examples at a time.
+      logits_fn: as for `make_pgd`.
+      norm: a name in `threat_model.NORMS`; the sign belongs to `Linf`.
+      loss: a name in `PGD_LOSSES`.
+      batch_size: examples at a time.
 
     Returns:
-        `attack(variables, images, labels, epsilon, progress=None)` to a `PGDResult`.
+      `attack(variables, images, labels, epsilon, progress=None)` to a `PGDResult`.
 
     Raises:
-        InputError: if a name is unknown or batch_size is too small.
+      InputError: if a name is unknown or batch_size is too small.
 
     Example:
-        >>> attack = make_fgsm(lambda v, x: x.reshape(-1, 2) * v, norm="Linf", batch_size=2)
-        >>> image = np.array([0.25, 0.75], np.float32).reshape(1, 1, 1, 2)
-        >>> print(attack(1.0, image, np.array([1]), 0.125).adversarial.ravel())
-        [0.375 0.625]
+      >>> attack = make_fgsm(lambda v, x: x.reshape(-1, 2) * v, norm="Linf", batch_size=2)
+      >>> image = np.array([0.25, 0.75], np.float32).reshape(1, 1, 1, 2)
+      >>> print(attack(1.0, image, np.array([1]), 0.125).adversarial.ravel())
+      [0.375 0.625]
     """
 
     def clean_start(keys: Array, images: Pixels, epsilon: Scalar) -> Pixels:
         return images
 
-    single_step = _Attack(logits_fn, lookup("loss", loss, LOSSES), clean_start, norm, 1, 1)
+    single_step = _Attack(logits_fn, lookup("loss", loss, PGD_LOSSES), clean_start, norm, 1, 1)
     attack = _over_dataset(single_step, batch_size)
 
     def fgsm(
-        variables: Variables,
+        variables: NetworkVariables,
         images: Images,
         labels: Labels,
         epsilon: float,
@@ -172,7 +172,7 @@ def _over_dataset(attack: _Attack, batch_size: int) -> Callable[..., PGDResult]:
     compiled = jax.jit(functools.partial(_attack_batch, attack))
 
     def run(
-        variables: Variables,
+        variables: NetworkVariables,
         images: Images,
         labels: Labels,
         key: Array,
@@ -203,8 +203,8 @@ def _over_dataset(attack: _Attack, batch_size: int) -> Callable[..., PGDResult]:
 
 def _attack_batch(
     attack: _Attack,
-    variables: Variables,
-    batch: Batch,
+    variables: NetworkVariables,
+    batch: PaddedBatch,
     key: Array,
     epsilon: Scalar,
     step_size: Scalar,
@@ -215,7 +215,7 @@ def _attack_batch(
 
     def assess(x: Pixels) -> _Candidate:
         logits = attack.logits_fn(variables, x)
-        verdict = judge(logits, batch.labels)
+        verdict = judge_logits(logits, batch.labels)
         loss = jnp.where(verdict.nonfinite, -jnp.inf, attack.loss_fn(logits, batch.labels))
         is_broken = ~verdict.correct & ~verdict.nonfinite
         return _Candidate(x, is_broken, loss, verdict.nonfinite)

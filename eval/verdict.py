@@ -9,31 +9,32 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.threat_model import TOLERANCE, ThreatModel, norm_named
 
-Variables = Any
-LogitsFn = Callable[[Variables, Float[Array, "B H W C"]], Float[Array, "B classes"]]
+NetworkVariables = Any
+LogitsFn = Callable[[NetworkVariables, Float[Array, "B H W C"]], Float[Array, "B classes"]]
 
 
-class Verdict(NamedTuple):
+class ImageVerdict(NamedTuple):
     """One of three for each example: correct, misclassified, or not finite.
 
     Attributes:
-        correct: all logits are finite and the label's is the largest (the first of equals).
-        nonfinite: some logit is NaN or infinite, so the network gives no answer.
+      correct: all logits are finite and the label's is the largest (the first of equals).
+      nonfinite: some logit is NaN or infinite, so the network gives no answer.
     """
 
     correct: Bool[Array, " B"]
     nonfinite: Bool[Array, " B"]
 
 
-def judge(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Verdict:
+def judge_logits(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> ImageVerdict:
     """Compares logits with labels.
 
     Example:
-        >>> judge(jnp.array([[0.0, 1.0], [jnp.nan, 1.0]]), jnp.array([1, 1])).correct.tolist()
-        [True, False]
+      >>> logits = jnp.array([[0.0, 1.0], [jnp.nan, 1.0]])
+      >>> judge_logits(logits, jnp.array([1, 1])).correct.tolist()
+      [True, False]
     """
     finite = jnp.isfinite(logits).all(axis=-1)
-    return Verdict(finite & (jnp.argmax(logits, axis=-1) == labels), ~finite)
+    return ImageVerdict(finite & (jnp.argmax(logits, axis=-1) == labels), ~finite)
 
 
 def require_allowed(
@@ -44,13 +45,13 @@ def require_allowed(
     """Checks every image that an attack returned, in float64 on the host.
 
     Args:
-        adversarial: what the attack returned.
-        images: the clean images, in [0, 1].
-        threat: the norm and the budget that it was given.
+      adversarial: what the attack returned.
+      images: the clean images, in [0, 1].
+      threat: the norm and the budget that it was given.
 
     Raises:
-        RuntimeError: if a pixel is not finite or outside [0, 1], or an image is further than
-            epsilon + 1e-6 from the clean one. It is a fault of the attack, never of its input.
+      RuntimeError: if a pixel is not finite or outside [0, 1], or an image is further than
+          epsilon + 1e-6 from the clean one. It is a fault of the attack, never of its input.
     """
     if not np.isfinite(adversarial).all():
         raise RuntimeError("an attack returned an image with a pixel that is not finite")

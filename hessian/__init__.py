@@ -11,7 +11,7 @@ from .appendix_terms import (
 )
 from .checks import check_deterministic, check_independent
 from .dense import Layer, forward, layers_from_mlp, mlp_from_layers, squared_error
-from .estimates import Estimate, MeanSquare, estimate, exact_estimate, relative_error
+from .estimates import HessianEstimate, MeanSquare, estimate, exact_estimate, relative_error
 from .exact import exact_diagonal, make_dataset_entries
 from .hutchinson import run, update
 from .neurons import neuron_diagonal
@@ -22,7 +22,7 @@ from .sums import DiagonalSums, init, merge
 __all__ = [
     "DiagonalParts",
     "DiagonalSums",
-    "Estimate",
+    "HessianEstimate",
     "HiddenTerms",
     "Layer",
     "MeanSquare",

@@ -27,15 +27,15 @@ from rctaf_jax.activations import Activation
 from rctaf_jax.errors import InputError
 
 from .appendix_terms import HiddenTerms, Recursion, hidden_terms
-from .dense import Layer, Losses, Targets, check_inputs, check_layers, forward, to_parameters
+from .dense import Layer, OutputLosses, Targets, check_inputs, check_layers, forward, to_parameters
 
 
 class DiagonalParts(NamedTuple):
     """H_kk in two parts, each like the layers.
 
     Attributes:
-        gauss_newton: the part with first derivatives of the network only, >= 0 for a convex loss.
-        curvature: the part with sigma''.
+      gauss_newton: the part with first derivatives of the network only, >= 0 for a convex loss.
+      curvature: the part with sigma''.
     """
 
     gauss_newton: list[Layer]
@@ -49,7 +49,7 @@ class DiagonalParts(NamedTuple):
 
 def appendix_diagonal(
     recursion: Recursion,
-    losses: Losses,
+    losses: OutputLosses,
     layers: Sequence[Layer],
     activation: Activation,
     inputs: Float[Array, "N n_0"],
@@ -60,31 +60,31 @@ def appendix_diagonal(
     It takes one forward pass and a backward pass for each output.
 
     Args:
-        recursion: `full_matrix_recursion`, exact; `paper_recursion` for (32), exact for one or two
-            hidden layers; or `path_sum` for (33), equal to (32).
-        losses: from outputs [N, C] and targets to one loss for each example, each from its own
-            outputs only: `squared_error` is the paper's.
-        layers: (W^(l), b^(l)) for each layer.
-        activation: sigma, after every layer but the last. Where sigma has a kink its second
-            derivative counts as 0. In compiled code its alpha may be data:
-            `dataclasses.replace(activation, alpha=alpha)`.
-        inputs: x, N of them.
-        targets: [N, ...], what `losses` takes.
+      recursion: `full_matrix_recursion`, exact; `paper_recursion` for (32), exact for one or two
+          hidden layers; or `path_sum` for (33), equal to (32).
+      losses: from outputs [N, C] and targets to one loss for each example, each from its own
+          outputs only: `squared_error` is the paper's.
+      layers: (W^(l), b^(l)) for each layer.
+      activation: sigma, after every layer but the last. Where sigma has a kink its second
+          derivative counts as 0. In compiled code its alpha may be data:
+          `dataclasses.replace(activation, alpha=alpha)`.
+      inputs: x, N of them.
+      targets: [N, ...], what `losses` takes.
 
     Returns:
-        The mean over examples of both parts.
+      The mean over examples of both parts.
 
     Raises:
-        InputError: if layers are not dense or shapes do not fit.
+      InputError: if layers are not dense or shapes do not fit.
 
     Example, a single neuron with f = sigma(z), z = 0, y = 1: sigma'(0)^2 + (f - y) sigma''(0):
-        >>> from rctaf_jax.activations import parse_activation
-        >>> from rctaf_jax.hessian import paper_recursion, squared_error
-        >>> layers = [Layer(jnp.ones((1, 1)), jnp.zeros(1)), Layer(jnp.ones((1, 1)), jnp.zeros(1))]
-        >>> swish, x, y = parse_activation("swish"), jnp.zeros((1, 1)), jnp.ones((1, 1))
-        >>> parts = appendix_diagonal(paper_recursion, squared_error, layers, swish, x, y)
-        >>> float(parts.gauss_newton[0].bias[0]), float(parts.curvature[0].bias[0])
-        (0.25, -0.5)
+      >>> from rctaf_jax.activations import parse_activation
+      >>> from rctaf_jax.hessian import paper_recursion, squared_error
+      >>> layers = [Layer(jnp.ones((1, 1)), jnp.zeros(1)), Layer(jnp.ones((1, 1)), jnp.zeros(1))]
+      >>> swish, x, y = parse_activation("swish"), jnp.zeros((1, 1)), jnp.ones((1, 1))
+      >>> parts = appendix_diagonal(paper_recursion, squared_error, layers, swish, x, y)
+      >>> float(parts.gauss_newton[0].bias[0]), float(parts.curvature[0].bias[0])
+      (0.25, -0.5)
     """
     layers = check_layers(layers)
     check_inputs(layers, inputs, targets)
@@ -105,7 +105,7 @@ def appendix_diagonal(
 
 
 def _loss_derivatives(
-    losses: Losses, outputs: Float[Array, "N C"], targets: Targets
+    losses: OutputLosses, outputs: Float[Array, "N C"], targets: Targets
 ) -> tuple[Float[Array, "N C"], Float[Array, "N C C"]]:
     """r = dloss/df and A = d^2 loss/df^2 of each example."""
 
@@ -141,16 +141,16 @@ def single_hidden_layer_diagonal(
         (w_i sigma'(z_i))^2 + (f - y) w_i sigma''(z_i)               for b_i^(1)                (18)
 
     Args:
-        layers: (W^(1), b^(1)), (W^(2), b^(2)), the second with one output.
-        activation: sigma.
-        inputs: x, N of them.
-        targets: y.
+      layers: (W^(1), b^(1)), (W^(2), b^(2)), the second with one output.
+      activation: sigma.
+      inputs: x, N of them.
+      targets: y.
 
     Returns:
-        H_kk, like layers.
+      H_kk, like layers.
 
     Raises:
-        InputError: if there is not one hidden layer and one output, or shapes do not fit.
+      InputError: if there is not one hidden layer and one output, or shapes do not fit.
     """
     layers = check_layers(layers)
     check_inputs(layers, inputs, targets)

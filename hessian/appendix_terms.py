@@ -37,10 +37,10 @@ class HiddenTerms(NamedTuple):
     """What one hidden layer contributes, for one example or for many.
 
     Attributes:
-        weight_above: W^(l+1).
-        slope: sigma'(z^(l)).
-        curvature: sigma''(z^(l)).
-        back: S^(l), the derivative with respect to h^(l).
+      weight_above: W^(l+1).
+      slope: sigma'(z^(l)).
+      curvature: sigma''(z^(l)).
+      back: S^(l), the derivative with respect to h^(l).
     """
 
     weight_above: Float[Array, "n_above n_l"]
@@ -67,18 +67,18 @@ def hidden_terms(
     """The terms of every hidden layer, from the last one backward, (20).
 
     Args:
-        layers: (W, b) for each layer.
-        activation: sigma; its derivatives are closed forms.
-        pre_activations: z^(1), ..., z^(L), as `dense.forward` gives them.
-        seed: delta^(L), 1 for the paper's single output. With several outputs one gets
-            sum_c seed_c df_c/dz, since everything is linear in it.
+      layers: (W, b) for each layer.
+      activation: sigma; its derivatives are closed forms.
+      pre_activations: z^(1), ..., z^(L), as `dense.forward` gives them.
+      seed: delta^(L), 1 for the paper's single output. With several outputs one gets
+          sum_c seed_c df_c/dz, since everything is linear in it.
 
     Example, delta = sigma'(0) W^(2) = 3 / 2:
-        >>> from rctaf_jax.activations import parse_activation
-        >>> layers = [Layer(jnp.ones((1, 1)), jnp.zeros(1)), Layer(jnp.full((1, 1), 3.0), 0.0)]
-        >>> terms = hidden_terms(layers, parse_activation("swish"), [jnp.zeros(1)] * 2, jnp.ones(1))
-        >>> print(terms[0].delta)
-        [1.5]
+      >>> from rctaf_jax.activations import parse_activation
+      >>> layers = [Layer(jnp.ones((1, 1)), jnp.zeros(1)), Layer(jnp.full((1, 1), 3.0), 0.0)]
+      >>> terms = hidden_terms(layers, parse_activation("swish"), [jnp.zeros(1)] * 2, jnp.ones(1))
+      >>> print(terms[0].delta)
+      [1.5]
     """
     delta, terms = seed, []
     for layer, z in zip(reversed(layers[1:]), reversed(pre_activations[:-1]), strict=True):
@@ -94,7 +94,7 @@ def paper_recursion(terms: Sequence[HiddenTerms]) -> list[Float[Array, "*N n_l"]
     D_i^(l) = sigma''(z_i^(l)) S_i^(l) + sigma'(z_i^(l))^2 sum_t D_t^(l+1) (W_ti^(l+1))^2
 
     Args:
-        terms: of all hidden layers, the first one first.
+      terms: of all hidden layers, the first one first.
     """
     above, diagonals = _zero_above(terms, 1), []
     for weight, slope, curvature, back in reversed(terms):
@@ -109,7 +109,7 @@ def full_matrix_recursion(terms: Sequence[HiddenTerms]) -> list[Float[Array, "*N
     It takes n_l^2 numbers for each example where `paper_recursion` takes n_l.
 
     Args:
-        terms: of all hidden layers, the first one first.
+      terms: of all hidden layers, the first one first.
     """
     matrix, diagonals = _zero_above(terms, 2), []
     for weight, slope, curvature, back in reversed(terms):
@@ -128,11 +128,11 @@ def path_sum(terms: Sequence[HiddenTerms]) -> list[Float[Array, "*N n_l"]]:
         sigma''(z_{i_r}^(r)) S_{i_r}^(r) prod_{s=l}^{r-1} sigma'(z_{i_s}^(s))^2 (W_{i_{s+1} i_s})^2.
 
     Args:
-        terms: of all hidden layers, the first one first.
+      terms: of all hidden layers, the first one first.
 
     Raises:
-        InputError: if there are more than a million paths; their number grows with the product of
-            the layers' widths.
+      InputError: if there are more than a million paths; their number grows with the product of
+          the layers' widths.
     """
     widths = [term.weight_above.shape[1] for term in terms]
     num_layers = len(terms)

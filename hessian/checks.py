@@ -19,14 +19,14 @@ def check_deterministic(gradient: Callable[[], Params], *, tolerance: float = 1e
     and no number of probes averages that away.
 
     Args:
-        gradient: evaluates the gradient over the whole dataset, as the products will.
-        tolerance: allowed relative L2 distance of the two; sums on a GPU may differ in rounding.
+      gradient: evaluates the gradient over the whole dataset, as the products will.
+      tolerance: allowed relative L2 distance of the two; sums on a GPU may differ in rounding.
 
     Raises:
-        InputError: if the gradient is not finite, or the two differ by more.
+      InputError: if the gradient is not finite, or the two differ by more.
 
     Example:
-        >>> check_deterministic(lambda: {"w": jnp.ones(3)})
+      >>> check_deterministic(lambda: {"w": jnp.ones(3)})
     """
     first, second = _flat(gradient()), _flat(gradient())
     if not np.isfinite(first).all():
@@ -54,16 +54,16 @@ def check_independent(
     and the copies' losses with one another.
 
     Args:
-        loss_fn: per-example losses, as for `make_dataset_product`.
-        params: the parameters.
-        rest: what else the network needs.
-        images: a few images (eight will do) that are not all the same.
-        labels: their labels.
-        tolerance: allowed difference, relative to 1 + |loss|.
+      loss_fn: per-example losses, as for `make_dataset_product`.
+      params: the parameters.
+      rest: what else the network needs.
+      images: a few images (eight will do) that are not all the same.
+      labels: their labels.
+      tolerance: allowed difference, relative to 1 + |loss|.
 
     Raises:
-        InputError: if the two losses differ, as they do with BatchNorm in training mode, or the
-            copies' losses, as they do with dropout.
+      InputError: if the two losses differ, as they do with BatchNorm in training mode, or the
+          copies' losses, as they do with dropout.
     """
     check_examples(images, labels)
     losses = jax.jit(lambda x, y: loss_fn(params, rest, pixels(x), y))

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from rctaf_jax.errors import InputError
 
-from .estimates import Estimate, MeanSquare, paths_of, with_interval
+from .estimates import HessianEstimate, MeanSquare, paths_of, with_interval
 from .products import Params, Product
 
 
@@ -28,10 +28,10 @@ class CoordinateSums(NamedTuple):
     """Sums over sampled parameters, in float64 on the host: all that is needed to go on.
 
     Attributes:
-        size: p_l, parameters of each of the L arrays, in the order of `jax.tree.leaves`.
-        num_sampled: n_l.
-        square_sum: sum of H_kk^2.
-        fourth_sum: sum of H_kk^4.
+      size: p_l, parameters of each of the L arrays, in the order of `jax.tree.leaves`.
+      num_sampled: n_l.
+      square_sum: sum of H_kk^2.
+      fourth_sum: sum of H_kk^4.
     """
 
     size: Int[np.ndarray, " L"]
@@ -46,7 +46,7 @@ def init(params: Params) -> CoordinateSums:
     return CoordinateSums(size, np.zeros_like(size), np.zeros(len(size)), np.zeros(len(size)))
 
 
-def draw(key: Array, params: Params, count: int) -> Int[np.ndarray, "count 2"]:
+def draw_parameters(key: Array, params: Params, count: int) -> Int[np.ndarray, "count 2"]:
     """The first `count` parameters of a run: number of the array, place in the flattened array.
 
     Two from each array come first. Then arrays take turns in proportion to the root of their size,
@@ -54,17 +54,18 @@ def draw(key: Array, params: Params, count: int) -> Int[np.ndarray, "count 2"]:
     are alike. Inside an array the order is random. No parameter comes twice.
 
     Args:
-        key: of the whole run.
-        params: the parameters.
-        count: at most p.
+      key: of the whole run.
+      params: the parameters.
+      count: at most p.
 
     Raises:
-        InputError: if count is more than p.
+      InputError: if count is more than p.
 
     Example:
-        >>> order = draw(jax.random.key(0), {"a": jnp.zeros(1), "b": jnp.zeros((2, 2))}, 5)
-        >>> [array for array, _ in order.tolist()]
-        [0, 1, 1, 1, 1]
+      >>> params = {"a": jnp.zeros(1), "b": jnp.zeros((2, 2))}
+      >>> order = draw_parameters(jax.random.key(0), params, 5)
+      >>> [array for array, _ in order.tolist()]
+      [0, 1, 1, 1, 1]
     """
     sizes = [leaf.size for leaf in jax.tree.leaves(params)]
     if count > sum(sizes):
@@ -101,25 +102,25 @@ def run(
     and merged, and gives the same sums up to rounding. Never spend one number twice.
 
     Args:
-        state: sums so far.
-        key: of the whole run.
-        numbers: of the parameters in the run's order, such as `range(0, 64)`, then
-            `range(64, 128)`.
-        product: v to H v.
-        params: the parameters; only their structure, shapes and types are used.
+      state: sums so far.
+      key: of the whole run.
+      numbers: of the parameters in the run's order, such as `range(0, 64)`, then
+          `range(64, 128)`.
+      product: v to H v.
+      params: the parameters; only their structure, shapes and types are used.
 
     Raises:
-        InputError: if there are fewer parameters than numbers.
+      InputError: if there are fewer parameters than numbers.
 
     Example, all entries of a diagonal matrix:
-        >>> diagonal = jnp.array([1.0, 2.0, 3.0])
-        >>> state = run(
-        ...     init(diagonal), jax.random.key(0), range(3), lambda v: diagonal * v, diagonal
-        ... )
-        >>> print(state.square_sum, state.num_sampled)
-        [14.] [3]
+      >>> diagonal = jnp.array([1.0, 2.0, 3.0])
+      >>> state = run(
+      ...     init(diagonal), jax.random.key(0), range(3), lambda v: diagonal * v, diagonal
+      ... )
+      >>> print(state.square_sum, state.num_sampled)
+      [14.] [3]
     """
-    order = draw(key, params, max(numbers, default=-1) + 1)
+    order = draw_parameters(key, params, max(numbers, default=-1) + 1)
     for number in numbers:
         array, place = order[number].tolist()
         basis = _basis(params, array, place)
@@ -131,7 +132,7 @@ def merge(one: CoordinateSums, other: CoordinateSums) -> CoordinateSums:
     """The sums over both samples together; they must be different numbers of one run.
 
     Raises:
-        InputError: if the sums belong to other parameters.
+      InputError: if the sums belong to other parameters.
     """
     if one.size.tolist() != other.size.tolist():
         raise InputError(
@@ -142,15 +143,15 @@ def merge(one: CoordinateSums, other: CoordinateSums) -> CoordinateSums:
     return total._replace(size=one.size)
 
 
-def estimate(state: CoordinateSums, params: Params) -> Estimate:
+def estimate(state: CoordinateSums, params: Params) -> HessianEstimate:
     """The mean square of the diagonal and of each array's share, without the diagonal.
 
     Args:
-        state: sums over at least one parameter of each array; standard errors take two.
-        params: the parameters, for the arrays' names.
+      state: sums over at least one parameter of each array; standard errors take two.
+      params: the parameters, for the arrays' names.
 
     Raises:
-        InputError: if an array has no parameter in the sample.
+      InputError: if an array has no parameter in the sample.
     """
     names = paths_of(params)
     missing = [name for name, n in zip(names, state.num_sampled, strict=True) if n == 0]
@@ -158,7 +159,7 @@ def estimate(state: CoordinateSums, params: Params) -> Estimate:
         raise InputError(f"an estimate needs a parameter of each array, got none of {missing}")
     rows = [_mean_square(_select(state, array)) for array in range(len(names))]
     num_sampled = int(state.num_sampled.sum())
-    return Estimate(
+    return HessianEstimate(
         diagonal=None,
         diagonal_standard_error=None,
         mean_square=_mean_square(state),
@@ -196,7 +197,7 @@ def _mean_square(state: CoordinateSums) -> MeanSquare:
 
 
 def _degrees_of_freedom(variance: Float[np.ndarray, " L"], count: Int[np.ndarray, " L"]) -> float:
-    """Of a sum of independent variances, of which n_l - 1 each are known (Satterthwaite 1946)."""
+    """Degrees of freedom of a sum of variances with n_l - 1 each (Satterthwaite 1946)."""
     return float(variance.sum() ** 2 / np.sum(variance**2 / np.maximum(count - 1, 1)))
 
 

@@ -32,13 +32,13 @@ class MeanSquare(NamedTuple):
     """The mean square of a diagonal, or of a part of it.
 
     Attributes:
-        q: (1/p) sum_k H_kk^2, unbiased; negative values occur, see `is_negative`.
-        standard_error: of q; NaN where there is too little to tell (fewer than 3 terms).
-        interval: 95%, q -+ t standard errors, t of Student's distribution; NaN with it.
-        rms: sqrt(q), NaN if q is negative.
-        rms_standard_error: standard_error / (2 rms), to first order.
-        is_negative: q < 0: more products are needed before rms means anything.
-        size: p.
+      q: (1/p) sum_k H_kk^2, unbiased; negative values occur, see `is_negative`.
+      standard_error: of q; NaN where there is too little to tell (fewer than 3 terms).
+      interval: 95%, q -+ t standard errors, t of Student's distribution; NaN with it.
+      rms: sqrt(q), NaN if q is negative.
+      rms_standard_error: standard_error / (2 rms), to first order.
+      is_negative: q < 0: more products are needed before rms means anything.
+      size: p.
     """
 
     q: float
@@ -50,17 +50,17 @@ class MeanSquare(NamedTuple):
     size: int
 
 
-class Estimate(NamedTuple):
+class HessianEstimate(NamedTuple):
     """What an estimator says.
 
     Attributes:
-        diagonal: the mean of the terms, like params, in float64 on the host; None from
-            `coordinates`, which sees only some entries. Do not square it: use `mean_square`.
-        diagonal_standard_error: of each entry, or None with it.
-        mean_square: over all parameters.
-        layers: one row for each parameter array: its path and its own mean square.
-        num_probes: m, the number of terms: Hutchinson's probes, XDiag's blocks, sampled parameters.
-        num_products: Hessian-vector products that they took.
+      diagonal: the mean of the terms, like params, in float64 on the host; None from
+          `coordinates`, which sees only some entries. Do not square it: use `mean_square`.
+      diagonal_standard_error: of each entry, or None with it.
+      mean_square: over all parameters.
+      layers: one row for each parameter array: its path and its own mean square.
+      num_probes: m, the number of terms: Hutchinson's probes, XDiag's blocks, sampled parameters.
+      num_products: Hessian-vector products that they took.
     """
 
     diagonal: Params | None
@@ -80,23 +80,23 @@ class _Part(NamedTuple):
     square: Float[np.ndarray, " G"]  # sum over the group of ||d_m||^2
 
 
-def estimate(sums: DiagonalSums) -> Estimate:
+def estimate(sums: DiagonalSums) -> HessianEstimate:
     """The diagonal, its mean square and their standard errors, from Hutchinson's terms or XDiag's.
 
     Args:
-        sums: over m >= 2 terms.
+      sums: over m >= 2 terms.
 
     Raises:
-        InputError: if there are fewer than 2 terms.
+      InputError: if there are fewer than 2 terms.
 
     Example, H = [[2, 1], [1, 2]]:
-        >>> import jax.numpy as jnp
-        >>> from rctaf_jax.hessian import init, run
-        >>> hessian = jnp.array([[2.0, 1.0], [1.0, 2.0]])
-        >>> sums = run(init(jnp.zeros(2)), jax.random.key(0), range(400), lambda v: hessian @ v)
-        >>> low, high = estimate(sums).mean_square.interval
-        >>> low < 4.0 < high
-        True
+      >>> import jax.numpy as jnp
+      >>> from rctaf_jax.hessian import init, run
+      >>> hessian = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+      >>> sums = run(init(jnp.zeros(2)), jax.random.key(0), range(400), lambda v: hessian @ v)
+      >>> low, high = estimate(sums).mean_square.interval
+      >>> low < 4.0 < high
+      True
     """
     counts = _checked_counts(sums)
     structure = jax.tree.structure(sums.deviation)
@@ -107,7 +107,7 @@ def estimate(sums: DiagonalSums) -> Estimate:
         means.append(mean)
         errors.append(_standard_error(mean, groups, deviation, counts))
         parts.append(_summarise(groups, square))
-    return Estimate(
+    return HessianEstimate(
         diagonal=jax.tree.unflatten(structure, means),
         diagonal_standard_error=jax.tree.unflatten(structure, errors),
         mean_square=_mean_square(parts, counts),
@@ -119,24 +119,24 @@ def estimate(sums: DiagonalSums) -> Estimate:
     )
 
 
-def exact_estimate(diagonal: Params, *, num_products: int) -> Estimate:
+def exact_estimate(diagonal: Params, *, num_products: int) -> HessianEstimate:
     """What an exact diagonal says, in the form of the others: no error, an interval of one point.
 
     An array without entries has a mean square of 0.
 
     Args:
-        diagonal: H_kk, like params.
-        num_products: that it took.
+      diagonal: H_kk, like params.
+      num_products: that it took.
 
     Example:
-        >>> exact_estimate({"w": np.array([1.0, 7.0])}, num_products=2).mean_square.q
-        25.0
+      >>> exact_estimate({"w": np.array([1.0, 7.0])}, num_products=2).mean_square.q
+      25.0
     """
     host = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), diagonal)
     parts = [(leaf.size, float(np.sum(leaf**2))) for leaf in jax.tree.leaves(host)]
     rows = [with_interval(square / max(size, 1), 0.0, math.inf, size) for size, square in parts]
     size, square = (sum(values) for values in zip(*parts, strict=True))
-    return Estimate(
+    return HessianEstimate(
         diagonal=host,
         diagonal_standard_error=jax.tree.map(np.zeros_like, host),
         mean_square=with_interval(square / size, 0.0, math.inf, int(size)),
@@ -150,10 +150,10 @@ def mean_square(sums: DiagonalSums) -> MeanSquare:
     """The mean square over all parameters alone, which is quicker.
 
     Args:
-        sums: over m >= 2 terms.
+      sums: over m >= 2 terms.
 
     Raises:
-        InputError: if there are fewer than 2 terms.
+      InputError: if there are fewer than 2 terms.
     """
     counts = _checked_counts(sums)
     parts = [_summarise(groups, square) for _, groups, square, _ in _leaves(sums)]

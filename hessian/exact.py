@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.batching import Images, Labels
 from rctaf_jax.errors import InputError
 
-from .products import DatasetSum, Loss, LossFn, Params, Rest, check_scalar, make_dataset_sum
+from .products import DatasetSum, LossFn, Params, Rest, ScalarLoss, check_scalar, make_dataset_sum
 
 LARGEST_CHUNK = 64
 CHUNK_BYTES = 2**28
@@ -26,7 +26,7 @@ Restore = Callable[[Float[Array, " p"]], Params]
 
 
 def exact_diagonal(
-    loss: Loss,
+    loss: ScalarLoss,
     params: Params,
     *,
     parameters: Indices | None = None,
@@ -39,29 +39,29 @@ def exact_diagonal(
     call compiles; to take many diagonals of one form, wrap the call in `jax.jit`.
 
     Args:
-        loss: from params to a scalar, twice differentiable.
-        params: where to take the Hessian; p parameters of floating-point types.
-        parameters: which entries, as indices into `ravel_pytree(params)[0]`; None takes all. For
-            the true entries of a tree of booleans: `np.flatnonzero(ravel_pytree(mask)[0])`.
-        chunk_size: products at a time, at most: memory is that of a gradient times this number.
-            The result does not depend on it, up to rounding. None takes 64, or fewer where 64
-            vectors of the size of params exceed 256 MB.
+      loss: from params to a scalar, twice differentiable.
+      params: where to take the Hessian; p parameters of floating-point types.
+      parameters: which entries, as indices into `ravel_pytree(params)[0]`; None takes all. For
+          the true entries of a tree of booleans: `np.flatnonzero(ravel_pytree(mask)[0])`.
+      chunk_size: products at a time, at most: memory is that of a gradient times this number.
+          The result does not depend on it, up to rounding. None takes 64, or fewer where 64
+          vectors of the size of params exceed 256 MB.
 
     Returns:
-        H_kk, like params; with `parameters` one vector of the entries in their order.
+      H_kk, like params; with `parameters` one vector of the entries in their order.
 
     Raises:
-        InputError: if chunk_size is less than 1, params have no entries or other types,
-            parameters are no such indices, or the loss is not scalar.
+      InputError: if chunk_size is less than 1, params have no entries or other types,
+          parameters are no such indices, or the loss is not scalar.
 
     Example:
-        >>> def loss(w):
-        ...     return w["a"] ** 3 * w["b"]
-        >>> diagonal = exact_diagonal(loss, {"a": 2.0, "b": 5.0})
-        >>> float(diagonal["a"]), float(diagonal["b"])
-        (60.0, 0.0)
-        >>> print(exact_diagonal(loss, {"a": 2.0, "b": 5.0}, parameters=np.array([0])))
-        [60.]
+      >>> def loss(w):
+      ...     return w["a"] ** 3 * w["b"]
+      >>> diagonal = exact_diagonal(loss, {"a": 2.0, "b": 5.0})
+      >>> float(diagonal["a"]), float(diagonal["b"])
+      (60.0, 0.0)
+      >>> print(exact_diagonal(loss, {"a": 2.0, "b": 5.0}, parameters=np.array([0])))
+      [60.]
     """
     flat, restore, indices, chunk = _plan(params, parameters, chunk_size)
     check_scalar(loss, params)
@@ -82,26 +82,28 @@ def make_dataset_entries(
     linearises the gradient of every batch once. Compiled once for each number of entries.
 
     Args:
-        loss_fn, batch_size, devices: as for `make_dataset_product`.
-        chunk_size: as for `exact_diagonal`.
+      loss_fn, batch_size, devices: as for `make_dataset_product`.
+      chunk_size: as for `exact_diagonal`.
 
     Returns:
-        `bind(params, rest, images, labels)`, which returns `entries(parameters)`: H_kk for each
-        index k into `ravel_pytree(params)[0]`.
+      `bind(params, rest, images, labels)`, which returns `entries(parameters)`: H_kk for each
+      index k into `ravel_pytree(params)[0]`.
 
     Raises:
-        InputError: as `make_dataset_product` does, or if chunk_size is less than 1.
+      InputError: as `make_dataset_product` does, or if chunk_size is less than 1.
 
     Example, f = w x with the squared loss:
-        >>> bind = make_dataset_entries(
-        ...     lambda w, rest, x, y: (x.reshape(-1, 2) @ w - y) ** 2, batch_size=2
-        ... )
-        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).reshape(3, 1, 1, 2)
-        >>> print(3 * bind(jnp.zeros(2), (), x, jnp.arange(3))(np.array([1, 0])))
-        [4. 4.]
+      >>> bind = make_dataset_entries(
+      ...     lambda w, rest, x, y: (x.reshape(-1, 2) @ w - y) ** 2, batch_size=2
+      ... )
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).reshape(3, 1, 1, 2)
+      >>> print(3 * bind(jnp.zeros(2), (), x, jnp.arange(3))(np.array([1, 0])))
+      [4. 4.]
     """
 
-    def batch_entries(loss: Loss, params: Params, indices: Int[Array, " k"]) -> Float[Array, " k"]:
+    def batch_entries(
+        loss: ScalarLoss, params: Params, indices: Int[Array, " k"]
+    ) -> Float[Array, " k"]:
         flat, restore = ravel_pytree(params)
         chunk = fitting_chunk(chunk_size, indices.size, flat.size * flat.dtype.itemsize)
         return _entries(loss, restore, chunk, flat, indices)
@@ -116,16 +118,16 @@ def fitting_chunk(chunk_size: int | None, num_products: int, vector_bytes: int) 
     """How many products to run at a time: as many as allowed, but all chunks nearly alike.
 
     Args:
-        chunk_size: the most; None is up to 64 whose vectors take 256 MB.
-        num_products: how many there are in all.
-        vector_bytes: the size of one product's vector.
+      chunk_size: the most; None is up to 64 whose vectors take 256 MB.
+      num_products: how many there are in all.
+      vector_bytes: the size of one product's vector.
 
     Raises:
-        InputError: if chunk_size is less than 1.
+      InputError: if chunk_size is less than 1.
 
     Example:
-        >>> fitting_chunk(None, 1000, 2**25), fitting_chunk(None, 10, 4), fitting_chunk(8, 10, 4)
-        (8, 10, 5)
+      >>> fitting_chunk(None, 1000, 2**25), fitting_chunk(None, 10, 4), fitting_chunk(8, 10, 4)
+      (8, 10, 5)
     """
     if chunk_size is None:
         chunk_size = max(1, min(LARGEST_CHUNK, CHUNK_BYTES // vector_bytes))
@@ -138,8 +140,8 @@ def ceil_ratio(count: int, size: int) -> int:
     """How many groups of a size hold so many things.
 
     Example:
-        >>> ceil_ratio(10, 4)
-        3
+      >>> ceil_ratio(10, 4)
+      3
     """
     return -(-count // size)
 
@@ -154,8 +156,8 @@ def map_in_chunks(
     The last chunk is filled up with index 0, since a shorter one would be compiled for itself.
 
     Example:
-        >>> print(map_in_chunks(lambda k: k**2, jnp.arange(5), 2))
-        [ 0  1  4  9 16]
+      >>> print(map_in_chunks(lambda k: k**2, jnp.arange(5), 2))
+      [ 0  1  4  9 16]
     """
     num_chunks = ceil_ratio(len(indices), chunk_size)
     padded = jnp.pad(indices, (0, num_chunks * chunk_size - len(indices)))
@@ -184,7 +186,7 @@ def _plan(
     return flat, restore, indices, chunk
 
 
-def _make_entries(loss: Loss, restore: Restore, chunk_size: int) -> jax.stages.Wrapped:
+def _make_entries(loss: ScalarLoss, restore: Restore, chunk_size: int) -> jax.stages.Wrapped:
     """Compiles (params as one vector, k indices) to the k entries."""
 
     @jax.jit
@@ -196,7 +198,7 @@ def _make_entries(loss: Loss, restore: Restore, chunk_size: int) -> jax.stages.W
 
 
 def _entries(
-    loss: Loss,
+    loss: ScalarLoss,
     restore: Restore,
     chunk_size: int,
     flat: Float[Array, " p"],

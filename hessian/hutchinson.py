@@ -26,20 +26,20 @@ def update(state: DiagonalSums, key: Array, probe: int, product: Product) -> Dia
     `merge` adds the sums), and gives the same sums up to rounding. Never spend one number twice.
 
     Args:
-        state: sums so far, from `sums.init`.
-        key: of the whole run, the same for all its probes; another one for another estimator.
-        probe: the probe's number, 0, 1, ...
-        product: v to H v, for example what `make_dataset_product` binds.
+      state: sums so far, from `sums.init`.
+      key: of the whole run, the same for all its probes; another one for another estimator.
+      probe: the probe's number, 0, 1, ...
+      product: v to H v, for example what `make_dataset_product` binds.
 
     Returns:
-        The new sums; nothing waits for the device.
+      The new sums; nothing waits for the device.
 
     Example, a diagonal Hessian, exact with one probe:
-        >>> import jax.numpy as jnp
-        >>> diagonal = jnp.array([1.0, 2.0, 3.0])
-        >>> state = sums.init(diagonal, num_groups=2)
-        >>> print(update(state, jax.random.key(0), 0, lambda v: diagonal * v).group_sum[0])
-        [1. 2. 3.]
+      >>> import jax.numpy as jnp
+      >>> diagonal = jnp.array([1.0, 2.0, 3.0])
+      >>> state = sums.init(diagonal, num_groups=2)
+      >>> print(update(state, jax.random.key(0), 0, lambda v: diagonal * v).group_sum[0])
+      [1. 2. 3.]
     """
     signs = rademacher(key, probe, state.deviation)
     return sums.add(state, probe, _multiply(signs, product(signs)), 1)
@@ -73,11 +73,11 @@ def run(
     """Adds many probes.
 
     Args:
-        state: sums so far.
-        key: of the whole run.
-        probes: numbers of the probes, such as `range(0, 64)`, then `range(64, 128)`.
-        product: v to H v.
-        progress: called with the number of probes given to the device and their total.
+      state: sums so far.
+      key: of the whole run.
+      probes: numbers of the probes, such as `range(0, 64)`, then `range(64, 128)`.
+      product: v to H v.
+      progress: called with the number of probes given to the device and their total.
     """
     for count, probe in enumerate(probes, start=1):
         state = update(state, key, probe, product)

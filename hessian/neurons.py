@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from .dense import (
     Layer,
-    Losses,
+    OutputLosses,
     Pointwise,
     Targets,
     check_inputs,
@@ -30,7 +30,7 @@ from .exact import fitting_chunk, map_in_chunks
 
 
 def neuron_diagonal(
-    losses: Losses,
+    losses: OutputLosses,
     layers: Sequence[Layer],
     activation: Pointwise,
     inputs: Float[Array, "N n_0"],
@@ -44,31 +44,31 @@ def neuron_diagonal(
     once and applied to `chunk_size` neurons at a time.
 
     Args:
-        losses: from outputs [N, C] and targets to one loss for each example, of any form; an
-            example's loss must depend on its own outputs only. Those of `rctaf_jax.losses`, and
-            `squared_error`.
-        layers: (W^(l), b^(l)) for each layer, `layers_from_mlp` makes them. Each weight is a
-            parameter of its own and is used once for each example; other networks are refused.
-        activation: sigma, elementwise, after every layer but the last; an `Activation` will do.
-        inputs: x, N of them.
-        targets: [N, ...], what `losses` takes.
-        chunk_size: neurons at a time, at most: memory is that of the pre-activations times this
-            number. None takes 64, or fewer where they exceed 256 MB.
+      losses: from outputs [N, C] and targets to one loss for each example, of any form; an
+          example's loss must depend on its own outputs only. Those of `rctaf_jax.losses`, and
+          `squared_error`.
+      layers: (W^(l), b^(l)) for each layer, `layers_from_mlp` makes them. Each weight is a
+          parameter of its own and is used once for each example; other networks are refused.
+      activation: sigma, elementwise, after every layer but the last; an `Activation` will do.
+      inputs: x, N of them.
+      targets: [N, ...], what `losses` takes.
+      chunk_size: neurons at a time, at most: memory is that of the pre-activations times this
+          number. None takes 64, or fewer where they exceed 256 MB.
 
     Returns:
-        H_kk, like layers; `mlp_from_layers` puts them in the tree of the MLP.
+      H_kk, like layers; `mlp_from_layers` puts them in the tree of the MLP.
 
     Raises:
-        InputError: if layers are not dense (convolutions), shapes do not fit, or chunk_size is
-            less than 1.
+      InputError: if layers are not dense (convolutions), shapes do not fit, or chunk_size is
+          less than 1.
 
     Example, the mean of x^2 for the weights, and 1:
-        >>> from rctaf_jax.hessian import squared_error
-        >>> x = jnp.array([[1.0], [3.0]])
-        >>> linear = [Layer(jnp.ones((1, 1)), jnp.zeros(1))]
-        >>> diagonal = neuron_diagonal(squared_error, linear, jnp.tanh, x, jnp.zeros((2, 1)))
-        >>> float(diagonal[0].weight[0, 0]), float(diagonal[0].bias[0])
-        (5.0, 1.0)
+      >>> from rctaf_jax.hessian import squared_error
+      >>> x = jnp.array([[1.0], [3.0]])
+      >>> linear = [Layer(jnp.ones((1, 1)), jnp.zeros(1))]
+      >>> diagonal = neuron_diagonal(squared_error, linear, jnp.tanh, x, jnp.zeros((2, 1)))
+      >>> float(diagonal[0].weight[0, 0]), float(diagonal[0].bias[0])
+      (5.0, 1.0)
     """
     layers = check_layers(layers)
     check_inputs(layers, inputs, targets)
@@ -85,7 +85,7 @@ def neuron_diagonal(
 
 
 def _offset_curvatures(
-    losses: Losses,
+    losses: OutputLosses,
     layers: list[Layer],
     activation: Pointwise,
     inputs: Float[Array, "N n_0"],

@@ -24,14 +24,14 @@ def rms_from_diagonal(diagonal: Any) -> Float[Array, ""]:
     """Root mean square of all entries, sqrt((1/p) sum_k H_kk^2), the right side of (8).
 
     Args:
-        diagonal: H_kk as a pytree of p entries in all, p >= 1.
+      diagonal: H_kk as a pytree of p entries in all, p >= 1.
 
     Raises:
-        InputError: if it has no entries.
+      InputError: if it has no entries.
 
     Example:
-        >>> float(rms_from_diagonal({"w": jnp.array([3.0, 4.0]), "b": jnp.zeros(2)}))
-        2.5
+      >>> float(rms_from_diagonal({"w": jnp.array([3.0, 4.0]), "b": jnp.zeros(2)}))
+      2.5
     """
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(diagonal)]
     num_entries = sum(leaf.size for leaf in leaves)
@@ -48,14 +48,14 @@ def literal_norm_from_diagonal(diagonal: Any) -> Float[Array, ""]:
     """|| diag(H) / p ||_2 = rms / sqrt(p), the left side of (8) taken literally.
 
     Args:
-        diagonal: H_kk as a pytree of p entries in all, p >= 1.
+      diagonal: H_kk as a pytree of p entries in all, p >= 1.
 
     Raises:
-        InputError: if it has no entries.
+      InputError: if it has no entries.
 
     Example:
-        >>> float(literal_norm_from_diagonal({"w": jnp.array([3.0, 4.0]), "b": jnp.zeros(2)}))
-        1.25
+      >>> float(literal_norm_from_diagonal({"w": jnp.array([3.0, 4.0]), "b": jnp.zeros(2)}))
+      1.25
     """
     rms = rms_from_diagonal(diagonal)
     return rms / math.sqrt(sum(jnp.size(leaf) for leaf in jax.tree.leaves(diagonal)))

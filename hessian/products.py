@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rctaf_jax import parallel
-from rctaf_jax.batching import Batch, Images, Labels, padded_batches, pixels
+from rctaf_jax.batching import Images, Labels, PaddedBatch, padded_batches, pixels
 from rctaf_jax.errors import InputError
 
 Params = Any
 Rest = Any
-Loss = Callable[[Params], Float[Array, ""]]
+ScalarLoss = Callable[[Params], Float[Array, ""]]
 Product = Callable[[Params], Params]
 LossFn = Callable[
     [Params, Rest, Float[Array, "B H W C"], Int[Array, " B"]],
@@ -35,9 +35,9 @@ class DatasetSum:
     """A sum over a dataset, as a function of a vector: `product(vector)`.
 
     Attributes:
-        total: the function.
-        num_bytes: `num_bytes(vector)`, what the compiler plans for the intermediate results of one
-            batch on each device; None where it does not say. It compiles, once for both.
+      total: the function.
+      num_bytes: `num_bytes(vector)`, what the compiler plans for the intermediate results of one
+          batch on each device; None where it does not say. It compiles, once for both.
     """
 
     total: Callable[[Any], Any]
@@ -48,11 +48,11 @@ class DatasetSum:
         return self.total(vector)
 
 
-def check_scalar(loss: Loss, params: Params) -> None:
+def check_scalar(loss: ScalarLoss, params: Params) -> None:
     """Checks that a loss is one number.
 
     Raises:
-        InputError: if it has another shape.
+      InputError: if it has another shape.
     """
     shape = jax.eval_shape(loss, params).shape
     if shape != ():
@@ -61,24 +61,24 @@ def check_scalar(loss: Loss, params: Params) -> None:
         )
 
 
-def hessian_vector_product(loss: Loss, params: Params, vector: Params) -> Params:
+def hessian_vector_product(loss: ScalarLoss, params: Params, vector: Params) -> Params:
     """H v for the Hessian of a scalar function of a pytree.
 
     Args:
-        loss: from params to a scalar, twice differentiable.
-        params: where to take the Hessian.
-        vector: v, of the structure and shapes of params, whose types it is given.
+      loss: from params to a scalar, twice differentiable.
+      params: where to take the Hessian.
+      vector: v, of the structure and shapes of params, whose types it is given.
 
     Returns:
-        H v, like params.
+      H v, like params.
 
     Raises:
-        InputError: if the loss is not scalar.
+      InputError: if the loss is not scalar.
 
     Example:
-        >>> x = jnp.array([1.0, 2.0])
-        >>> print(hessian_vector_product(lambda x: jnp.sum(x**3), x, jnp.ones(2)))
-        [ 6. 12.]
+      >>> x = jnp.array([1.0, 2.0])
+      >>> print(hessian_vector_product(lambda x: jnp.sum(x**3), x, jnp.ones(2)))
+      [ 6. 12.]
     """
     check_scalar(loss, params)
     vector = jax.tree.map(lambda v, p: jnp.asarray(v, jnp.result_type(p)), vector, params)
@@ -100,29 +100,29 @@ def make_dataset_product(
     precision.
 
     Args:
-        loss_fn: `loss_fn(params, rest, images, labels)` to one loss per example, B of them. It
-            must use BatchNorm in **inference mode**: in training mode examples interact, and there
-            is no Hessian of a mean over a dataset (`checks.check_independent` finds out).
-            `rest` is whatever else the network needs (statistics, alpha), and stays constant.
-        batch_size: examples at a time, over all devices; the last batch is padded, with weight 0.
-        devices: local devices that share each batch; None takes the default one.
+      loss_fn: `loss_fn(params, rest, images, labels)` to one loss per example, B of them. It
+          must use BatchNorm in **inference mode**: in training mode examples interact, and there
+          is no Hessian of a mean over a dataset (`checks.check_independent` finds out).
+          `rest` is whatever else the network needs (statistics, alpha), and stays constant.
+      batch_size: examples at a time, over all devices; the last batch is padded, with weight 0.
+      devices: local devices that share each batch; None takes the default one.
 
     Returns:
-        `bind(params, rest, images, labels)`, which puts the dataset on the devices (uint8 stays
-        uint8 there) and returns `product(vector)`, whose result is on the first of them. It raises
-        `InputError` if images or labels are not allowed.
+      `bind(params, rest, images, labels)`, which puts the dataset on the devices (uint8 stays
+      uint8 there) and returns `product(vector)`, whose result is on the first of them. It raises
+      `InputError` if images or labels are not allowed.
 
     Raises:
-        InputError: if there is no device, or their number does not divide batch_size.
+      InputError: if there is no device, or their number does not divide batch_size.
 
     Example, a linear model with the squared loss, whose Hessian is (2/N) sum x x^T:
-        >>> bind = make_dataset_product(
-        ...     lambda w, rest, x, y: (x.reshape(-1, 2) @ w - y) ** 2, batch_size=2
-        ... )
-        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).reshape(3, 1, 1, 2)
-        >>> product = bind(jnp.zeros(2), (), x, jnp.arange(3))
-        >>> print(3 * product(jnp.array([1.0, 0.0])))
-        [4. 2.]
+      >>> bind = make_dataset_product(
+      ...     lambda w, rest, x, y: (x.reshape(-1, 2) @ w - y) ** 2, batch_size=2
+      ... )
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).reshape(3, 1, 1, 2)
+      >>> product = bind(jnp.zeros(2), (), x, jnp.arange(3))
+      >>> print(3 * product(jnp.array([1.0, 0.0])))
+      [4. 2.]
     """
     return make_dataset_sum(
         hessian_vector_product, _zeros_like_params, loss_fn, batch_size=batch_size, devices=devices
@@ -135,19 +135,19 @@ def make_dataset_gradient(
     """Makes the gradient of the mean loss over a dataset, split as the products are.
 
     Args:
-        loss_fn: as for `make_dataset_product`.
-        batch_size: examples at a time, over all devices.
-        devices: local devices that share each batch; None takes the default one.
+      loss_fn: as for `make_dataset_product`.
+      batch_size: examples at a time, over all devices.
+      devices: local devices that share each batch; None takes the default one.
 
     Returns:
-        `gradient(params, rest, images, labels)`, like params. It raises `InputError` if images or
-        labels are not allowed.
+      `gradient(params, rest, images, labels)`, like params. It raises `InputError` if images or
+      labels are not allowed.
 
     Raises:
-        InputError: if there is no device, or their number does not divide batch_size.
+      InputError: if there is no device, or their number does not divide batch_size.
     """
 
-    def batch_gradient(loss: Loss, params: Params, no_vector: None) -> Params:
+    def batch_gradient(loss: ScalarLoss, params: Params, no_vector: None) -> Params:
         return jax.grad(loss)(params)
 
     bind = make_dataset_sum(
@@ -168,15 +168,15 @@ class _Placement(NamedTuple):
     """Where batches are added up.
 
     Attributes:
-        add_batch: the compiled sum.
-        whole: a tree, to every device.
-        shared: a batch, a part to each device.
-        collect: the devices' sums, added up.
+      add_batch: the compiled sum.
+      whole: a tree, to every device.
+      shared: a batch, a part to each device.
+      collect: the devices' sums, added up.
     """
 
     add_batch: Any
     whole: Callable[[Params], Params]
-    shared: Callable[[Batch], Batch]
+    shared: Callable[[PaddedBatch], PaddedBatch]
     collect: Callable[[Params], Params]
 
 
@@ -195,9 +195,9 @@ def _on_devices(
         raise InputError("got no devices: expected at least one, or None for the default one")
     parallel.check_divides(batch_size, len(devices))
 
-    def shared(batch: Batch) -> Batch:
+    def shared(batch: PaddedBatch) -> PaddedBatch:
         parts = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
-        return parallel.spread(parts, devices)
+        return parallel.place_slices(parts, devices)
 
     def collect(totals: Params) -> Params:
         return jax.tree.map(lambda leaf: _sum_on(leaf, devices[0]), totals)
@@ -221,7 +221,7 @@ def _sum_on(leaf: Float[Array, "D ..."], device: jax.Device) -> Float[Array, "..
 
 
 def _make_add_batch(
-    term: Callable[[Loss, Params, Any], Any], loss_fn: LossFn
+    term: Callable[[ScalarLoss, Params, Any], Any], loss_fn: LossFn
 ) -> Callable[..., Any]:
     """Adds one batch's term to a total."""
 
@@ -230,7 +230,7 @@ def _make_add_batch(
         params: Params,
         rest: Rest,
         vector: Any,
-        batch: Batch,
+        batch: PaddedBatch,
         num_examples: Float[Array, ""],
     ) -> Any:
         def share(params: Params) -> Float[Array, ""]:
@@ -249,7 +249,7 @@ def _make_add_batch(
 
 
 def make_dataset_sum(
-    term: Callable[[Loss, Params, Any], Any],
+    term: Callable[[ScalarLoss, Params, Any], Any],
     zeros: Callable[[Params, Any], Any],
     loss_fn: LossFn,
     *,
@@ -259,16 +259,16 @@ def make_dataset_sum(
     """Makes anything that adds up over batches, such as a product with the mean loss's Hessian.
 
     Args:
-        term: `term(loss, params, vector)` for the loss of one batch's share of the mean: every
-            batch's sum divided by N. Linear in the loss.
-        zeros: `zeros(params, vector)`, the sum of no terms.
-        loss_fn, batch_size, devices: as for `make_dataset_product`.
+      term: `term(loss, params, vector)` for the loss of one batch's share of the mean: every
+          batch's sum divided by N. Linear in the loss.
+      zeros: `zeros(params, vector)`, the sum of no terms.
+      loss_fn, batch_size, devices: as for `make_dataset_product`.
 
     Returns:
-        `bind(params, rest, images, labels)`, which returns `total(vector)`.
+      `bind(params, rest, images, labels)`, which returns `total(vector)`.
 
     Raises:
-        InputError: as `make_dataset_product` does.
+      InputError: as `make_dataset_product` does.
     """
 
     add_batch = _make_add_batch(term, loss_fn)

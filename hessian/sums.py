@@ -29,12 +29,12 @@ class DiagonalSums(NamedTuple):
     twice as many whenever a term is added.
 
     Attributes:
-        num_terms: how many terms each group has seen, [G].
-        num_products: Hessian-vector products spent on all of them.
-        group_sum: sum of d_m in each group; leaves [G, ...].
-        group_square: sum of ||d_m||^2 in each group, for each leaf; leaves [G].
-        deviation: squared deviations of the terms from their group's mean, summed over all groups;
-            leaves like params. Sums of d_m^2 would lose a small variance to rounding.
+      num_terms: how many terms each group has seen, [G].
+      num_products: Hessian-vector products spent on all of them.
+      group_sum: sum of d_m in each group; leaves [G, ...].
+      group_square: sum of ||d_m||^2 in each group, for each leaf; leaves [G].
+      deviation: squared deviations of the terms from their group's mean, summed over all groups;
+          leaves like params. Sums of d_m^2 would lose a small variance to rounding.
     """
 
     num_terms: Int[Array, " G"]
@@ -48,13 +48,13 @@ def init(params: Params, *, num_groups: int = 16) -> DiagonalSums:
     """The sums before the first term.
 
     Args:
-        params: the parameters, or anything of their structure, shapes and types. Sums, and the
-            probes that are drawn like them, are in float32 where params have fewer bits.
-        num_groups: G, at least 2. The interval's degrees of freedom are G - 1, or one less than
-            the number of terms where that is smaller; memory grows with G.
+      params: the parameters, or anything of their structure, shapes and types. Sums, and the
+          probes that are drawn like them, are in float32 where params have fewer bits.
+      num_groups: G, at least 2. The interval's degrees of freedom are G - 1, or one less than
+          the number of terms where that is smaller; memory grows with G.
 
     Raises:
-        InputError: if num_groups is less than 2.
+      InputError: if num_groups is less than 2.
     """
     if num_groups < 2:
         raise InputError(f"num_groups must be at least 2, got {num_groups}")
@@ -77,15 +77,15 @@ def add(
     """Adds one term, to the group `number` modulo G.
 
     Args:
-        sums: so far.
-        number: the term's number in the whole run.
-        term: d_m, like params.
-        num_products: Hessian-vector products that it took.
+      sums: so far.
+      number: the term's number in the whole run.
+      term: d_m, like params.
+      num_products: Hessian-vector products that it took.
 
     Example:
-        >>> sums = add(init(jnp.zeros(2), num_groups=2), 3, jnp.array([1.0, 2.0]), 1)
-        >>> print(sums.group_sum[1], sums.num_terms)
-        [1. 2.] [0 1]
+      >>> sums = add(init(jnp.zeros(2), num_groups=2), 3, jnp.array([1.0, 2.0]), 1)
+      >>> print(sums.group_sum[1], sums.num_terms)
+      [1. 2.] [0 1]
     """
     term = jax.tree.map(lambda part, total: part.astype(total.dtype), term, sums.deviation)
     group = number % len(sums.num_terms)
@@ -116,7 +116,7 @@ def merge(one: DiagonalSums, other: DiagonalSums) -> DiagonalSums:
     """The sums over both sets of terms together; they must be different terms.
 
     Raises:
-        InputError: if the sums belong to other parameters or have other numbers of groups.
+      InputError: if the sums belong to other parameters or have other numbers of groups.
     """
     if _shapes(one) != _shapes(other):
         raise InputError(

@@ -42,16 +42,16 @@ def block_size_within(params: Params, *, num_bytes: int) -> int:
     """The largest block that fits into a budget of memory.
 
     Args:
-        params: p parameters.
-        num_bytes: what it may take: (k + 4) vectors, 45 MB each for a ResNet-18 in float32. The
-            sums take G + 1 more, and a product's own work comes on top.
+      params: p parameters.
+      num_bytes: what it may take: (k + 4) vectors, 45 MB each for a ResNet-18 in float32. The
+          sums take G + 1 more, and a product's own work comes on top.
 
     Raises:
-        InputError: if not even one vector fits.
+      InputError: if not even one vector fits.
 
     Example:
-        >>> block_size_within(jnp.zeros(11_000_000), num_bytes=10**9)
-        18
+      >>> block_size_within(jnp.zeros(11_000_000), num_bytes=10**9)
+      18
     """
     vector_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     block_size = num_bytes // vector_bytes - NUM_WORKING_VECTORS
@@ -71,24 +71,24 @@ def update(
     number twice, nor change the size of the blocks under one key.
 
     Args:
-        state: sums so far, from `sums.init`; G of 4 to 16 keeps them small.
-        key: of the whole run; another one for another estimator.
-        block: the block's number, 0, 1, ...
-        product: v to H v, for a symmetric H.
-        block_size: k, at least 1.
+      state: sums so far, from `sums.init`; G of 4 to 16 keeps them small.
+      key: of the whole run; another one for another estimator.
+      block: the block's number, 0, 1, ...
+      product: v to H v, for a symmetric H.
+      block_size: k, at least 1.
 
     Returns:
-        The new sums.
+      The new sums.
 
     Raises:
-        InputError: if block_size is less than 1, or a product is not finite.
+      InputError: if block_size is less than 1, or a product is not finite.
 
     Example, exact for a matrix of rank 1:
-        >>> u = jnp.array([1.0, 2.0, 3.0])
-        >>> state = sums.init(u, num_groups=2)
-        >>> state = update(state, jax.random.key(0), 0, lambda v: u * (u @ v), block_size=2)
-        >>> print(state.group_sum[0].round(5), state.num_products)
-        [1. 4. 9.] 4
+      >>> u = jnp.array([1.0, 2.0, 3.0])
+      >>> state = sums.init(u, num_groups=2)
+      >>> state = update(state, jax.random.key(0), 0, lambda v: u * (u @ v), block_size=2)
+      >>> print(state.group_sum[0].round(5), state.num_products)
+      [1. 4. 9.] 4
     """
     if block_size < 1:
         raise InputError(f"block_size must be at least 1, got {block_size}")
@@ -111,14 +111,14 @@ def run(
     """Adds many blocks.
 
     Args:
-        state: sums so far.
-        key: of the whole run.
-        blocks: numbers of the blocks, such as `range(0, 4)`, then `range(4, 8)`.
-        product: v to H v, for a symmetric H.
-        block_size: k, at least 1.
+      state: sums so far.
+      key: of the whole run.
+      blocks: numbers of the blocks, such as `range(0, 4)`, then `range(4, 8)`.
+      product: v to H v, for a symmetric H.
+      block_size: k, at least 1.
 
     Raises:
-        InputError: as `update` does.
+      InputError: as `update` does.
     """
     for block in blocks:
         state = update(state, key, block, product, block_size=block_size)

@@ -26,28 +26,28 @@ from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError
 
-Images = Float[Array, "batch height width channels"]
+FeatureMaps = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "size size channels features"]
-Convolve = Callable[[Images, Kernel, int], Images]
+Convolve = Callable[[FeatureMaps, Kernel, int], FeatureMaps]
 
 
-def convolve(x: Images, kernel: Kernel, stride: int = 1) -> Images:
+def convolve(x: FeatureMaps, kernel: Kernel, stride: int = 1) -> FeatureMaps:
     """Cross-correlation with zero padding of size // 2 on every side.
 
     Args:
-        x: images or features, [batch, height, width, channels].
-        kernel: [size, size, channels, features], size 1 or 3, of x's type.
-        stride: 1 or more, the same in both directions.
+      x: images or features, [batch, height, width, channels].
+      kernel: [size, size, channels, features], size 1 or 3, of x's type.
+      stride: 1 or more, the same in both directions.
 
     Returns:
-        [batch, (height - 1) // stride + 1, (width - 1) // stride + 1, features].
+      [batch, (height - 1) // stride + 1, (width - 1) // stride + 1, features].
 
     Raises:
-        InputError: the kernel is neither 1x1 nor 3x3, or its channels are not x's.
+      InputError: the kernel is neither 1x1 nor 3x3, or its channels are not x's.
 
     Example:
-        >>> convolve(jnp.ones((1, 5, 4, 2)), jnp.ones((3, 3, 2, 7)), stride=2).shape
-        (1, 3, 2, 7)
+      >>> convolve(jnp.ones((1, 5, 4, 2)), jnp.ones((3, 3, 2, 7)), stride=2).shape
+      (1, 3, 2, 7)
     """
     if kernel.shape[:2] not in ((1, 1), (3, 3)) or kernel.shape[2] != x.shape[-1]:
         raise InputError(
@@ -62,7 +62,7 @@ def _implementation() -> Convolve:
     return _products if jax.default_backend() == "cpu" else native
 
 
-def _products(x: Images, kernel: Kernel, stride: int) -> Images:
+def _products(x: FeatureMaps, kernel: Kernel, stride: int) -> FeatureMaps:
     """The faster of `winograd` and `row_products`, by shape, as measured on two CPU cores.
 
     Winograd's sums over the channels pay for themselves from 64 channels and features on, and
@@ -74,7 +74,7 @@ def _products(x: Images, kernel: Kernel, stride: int) -> Images:
     return row_products(x, kernel, stride)
 
 
-def native(x: Images, kernel: Kernel, stride: int) -> Images:
+def native(x: FeatureMaps, kernel: Kernel, stride: int) -> FeatureMaps:
     """`convolve` as XLA's own convolution."""
     padding = kernel.shape[0] // 2
     return lax.conv_general_dilated(
@@ -86,7 +86,7 @@ def native(x: Images, kernel: Kernel, stride: int) -> Images:
     )
 
 
-def row_products(x: Images, kernel: Kernel, stride: int) -> Images:
+def row_products(x: FeatureMaps, kernel: Kernel, stride: int) -> FeatureMaps:
     """`convolve` as one matrix product for each kernel row, over horizontal patches.
 
     Patches of one row are three times the input; those of all nine taps would be nine times, and
@@ -107,7 +107,7 @@ def row_products(x: Images, kernel: Kernel, stride: int) -> Images:
     return total.reshape(-1, height, width, features)
 
 
-def winograd(x: Images, kernel: Kernel) -> Images:
+def winograd(x: FeatureMaps, kernel: Kernel) -> FeatureMaps:
     """`convolve` with a 3x3 kernel and stride 1 in 16 products for each 4 pixels, instead of 36.
 
     Its input gradient is written as the same convolution, of the result's gradient with the kernel
@@ -122,16 +122,16 @@ def winograd(x: Images, kernel: Kernel) -> Images:
     all tiles. The rounding error is that of the sum itself: A and B hold only 0, 1 and -1.
 
     Args:
-        x: [batch, height, width, channels], any size; odd sides are filled up with a zero.
-        kernel: [3, 3, channels, features].
+      x: [batch, height, width, channels], any size; odd sides are filled up with a zero.
+      kernel: [3, 3, channels, features].
 
     Returns:
-        [batch, height, width, features].
+      [batch, height, width, features].
     """
     return _winograd_p.bind(x, kernel)
 
 
-def _winograd(x: Images, kernel: Kernel) -> Images:
+def _winograd(x: FeatureMaps, kernel: Kernel) -> FeatureMaps:
     (_, height, width, channels), features = x.shape, kernel.shape[-1]
     rows, columns = -(-height // 2), -(-width // 2)
     margins = [(0, 0), (1, 2 * rows - height + 1), (1, 2 * columns - width + 1), (0, 0)]

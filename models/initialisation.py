@@ -17,25 +17,25 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Key
 
-Shapes = tuple[tuple[int, ...], ...]
+ParameterShapes = tuple[tuple[int, ...], ...]
 
 
 def initial_values(key: Key[Array, ""], shapes: dict[str, Any]) -> dict[str, Any]:
     """Initial parameters and statistics of the given shapes.
 
     Args:
-        key: one random key.
-        shapes: nested dicts whose leaves have shape and dtype. A dict with a "kernel" (features
-            last) is a convolution or dense layer; "scale" and "var" begin at 1, the rest at 0.
+      key: one random key.
+      shapes: nested dicts whose leaves have shape and dtype. A dict with a "kernel" (features
+          last) is a convolution or dense layer; "scale" and "var" begin at 1, the rest at 0.
 
     Returns:
-        The same tree with arrays.
+      The same tree with arrays.
 
     Example:
-        >>> layer = {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)}
-        >>> drawn = initial_values(jax.random.key(0), {"conv": layer})["conv"]
-        >>> bool(abs(drawn["kernel"]).max() <= 1 / 6), drawn["bias"].shape
-        (True, (8,))
+      >>> layer = {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)}
+      >>> drawn = initial_values(jax.random.key(0), {"conv": layer})["conv"]
+      >>> bool(abs(drawn["kernel"]).max() <= 1 / 6), drawn["bias"].shape
+      (True, (8,))
     """
     flat = flatten_dict(shapes)
     weights = [path for path in sorted(flat) if (*path[:-1], "kernel") in flat]
@@ -48,7 +48,7 @@ def initial_values(key: Key[Array, ""], shapes: dict[str, Any]) -> dict[str, Any
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _uniform(
-    key: Key[Array, ""], shapes: Shapes, limits: tuple[float, ...], dtype: Any
+    key: Key[Array, ""], shapes: ParameterShapes, limits: tuple[float, ...], dtype: Any
 ) -> list[Float[Array, "..."]]:
     ends = list(itertools.accumulate(map(math.prod, shapes)))
     values = jax.random.uniform(key, (ends[-1],), dtype, -1, 1)

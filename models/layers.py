@@ -3,7 +3,7 @@
 The layers declare their parameters as zeros and ones; `initialisation.py` draws the random ones.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +14,24 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from rctaf_jax.activations import ActivationFunction
+from rctaf_jax.aliases import Pointwise
 
 from .convolution import convolve
 
 EPSILON = 1e-5
-MOMENTUM = 0.9
-
-Pointwise = Callable[[Array], Array]
+STATISTICS_MOMENTUM = 0.9
 
 ZEROS, ONES = nn.initializers.zeros, nn.initializers.ones
 
 
 @dataclass(frozen=True)
-class Settings:
+class LayerSettings:
     """What all layers of a network share; static.
 
     Attributes:
-        function: the activation, (x, alpha) -> sigma(x).
-        dtype: type to compute in. Parameters and statistics have at least float32.
-        axis_name: mapped axis over which BatchNorm's batch statistics are averaged, or None.
+      function: the activation, (x, alpha) -> sigma(x).
+      dtype: type to compute in. Parameters and statistics have at least float32.
+      axis_name: mapped axis over which BatchNorm's batch statistics are averaged, or None.
     """
 
     function: ActivationFunction
@@ -52,7 +51,7 @@ class Settings:
 class Convolution(nn.Module):
     """Convolution without bias, padding size // 2 on every side: see `convolve`."""
 
-    settings: Settings
+    settings: LayerSettings
     features: int
     size: int = 3
     stride: int = 1
@@ -95,7 +94,7 @@ class BatchNorm(nn.Module):
     keep 289.
     """
 
-    settings: Settings
+    settings: LayerSettings
 
     @nn.compact
     def __call__(
@@ -111,7 +110,9 @@ class BatchNorm(nn.Module):
         if train:
             statistics = batch_statistics(z.astype(dtype), self.settings.axis_name)
             for running, batch in zip((mean, var), statistics, strict=True):
-                running.value = MOMENTUM * running.value + (1 - MOMENTUM) * batch
+                running.value = (
+                    STATISTICS_MOMENTUM * running.value + (1 - STATISTICS_MOMENTUM) * batch
+                )
 
         @jax.checkpoint
         def normalise(z: Array, mean: Array, var: Array, scale: Array, bias: Array) -> Array:
@@ -143,8 +144,8 @@ def stages(channels: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[str
     """(name, features, stride) of each block; every stage but the first begins with stride 2.
 
     Example:
-        >>> list(stages((16, 32), (1, 2)))
-        [('stage1_block1', 16, 1), ('stage2_block1', 32, 2), ('stage2_block2', 32, 1)]
+      >>> list(stages((16, 32), (1, 2)))
+      [('stage1_block1', 16, 1), ('stage2_block1', 32, 2), ('stage2_block2', 32, 1)]
     """
     for i, (features, number) in enumerate(zip(channels, blocks, strict=True)):
         for j in range(number):

@@ -3,20 +3,20 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from .layers import Dense, Settings
+from .layers import Dense, LayerSettings
 
 
 class MLP(nn.Module):
     """Flatten, then `depth` times dense and activation, then a dense layer. No BatchNorm.
 
     Attributes:
-        settings: activation and numeric type.
-        num_classes: number of logits.
-        depth: number of hidden layers.
-        features: neurons of each hidden layer.
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      depth: number of hidden layers.
+      features: neurons of each hidden layer.
     """
 
-    settings: Settings
+    settings: LayerSettings
     num_classes: int
     depth: int
     features: int

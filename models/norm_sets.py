@@ -8,19 +8,17 @@ et al. 2020).
 from collections.abc import Mapping
 from typing import Any
 
-PyTree = Any
-
 
 def norm_set(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, Any]:
     """Scale and bias of every BatchNorm layer, {} for a network without.
 
     Args:
-        params: the network's weights.
-        batch_stats: its statistics, {"mean": ..., "var": ...} in each BatchNorm layer.
+      params: the network's weights.
+      batch_stats: its statistics, {"mean": ..., "var": ...} in each BatchNorm layer.
 
     Example:
-        >>> norm_set({"dense": {"bias": 0}, "norm": {"bias": 1}}, {"norm": {"mean": 2, "var": 3}})
-        {'norm': {'bias': 1}}
+      >>> norm_set({"dense": {"bias": 0}, "norm": {"bias": 1}}, {"norm": {"mean": 2, "var": 3}})
+      {'norm': {'bias': 1}}
     """
     return {
         name: norm_set(params[name], inner) if _is_nested(inner) else dict(params[name])
@@ -32,12 +30,12 @@ def with_norm_set(params: Mapping[str, Any], norms: Mapping[str, Any]) -> dict[s
     """The weights with another set in place of theirs.
 
     Args:
-        params: the network's weights.
-        norms: as `norm_set` gives them.
+      params: the network's weights.
+      norms: as `norm_set` gives them.
 
     Example:
-        >>> with_norm_set({"dense": {"bias": 0}, "norm": {"bias": 1}}, {"norm": {"bias": 5}})
-        {'dense': {'bias': 0}, 'norm': {'bias': 5}}
+      >>> with_norm_set({"dense": {"bias": 0}, "norm": {"bias": 1}}, {"norm": {"bias": 5}})
+      {'dense': {'bias': 0}, 'norm': {'bias': 5}}
     """
     replaced = {
         name: with_norm_set(params[name], inner) if isinstance(inner, Mapping) else inner

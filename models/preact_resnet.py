@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from .layers import BatchNorm, Convolution, Dense, Pointwise, Settings, global_mean, stages
+from .layers import BatchNorm, Convolution, Dense, LayerSettings, Pointwise, global_mean, stages
 
 
 class PreactBlock(nn.Module):
@@ -19,7 +19,7 @@ class PreactBlock(nn.Module):
     block.
     """
 
-    settings: Settings
+    settings: LayerSettings
     features: int
     stride: int
 
@@ -43,14 +43,14 @@ class PreactResNet(nn.Module):
     """Stem, stages of preactivation blocks, global average pooling, dense layer.
 
     Attributes:
-        settings: activation and numeric type.
-        num_classes: number of logits.
-        channels: channels of the stem, then of each stage.
-        blocks: number of blocks of each stage. Every stage but the first begins with stride 2.
-        has_final_norm: whether BatchNorm and activation follow the last block, as in Wide ResNets.
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      channels: channels of the stem, then of each stage.
+      blocks: number of blocks of each stage. Every stage but the first begins with stride 2.
+      has_final_norm: whether BatchNorm and activation follow the last block, as in Wide ResNets.
     """
 
-    settings: Settings
+    settings: LayerSettings
     num_classes: int
     channels: tuple[int, ...]
     blocks: tuple[int, ...]

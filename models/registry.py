@@ -25,7 +25,7 @@ from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.errors import InputError
 
 from .initialisation import initial_values
-from .layers import Settings
+from .layers import LayerSettings
 from .mlp import MLP
 from .preact_resnet import PreactResNet
 from .resnet import ResNet
@@ -56,12 +56,12 @@ class Apply(Protocol):
         """Logits and BatchNorm statistics.
 
         Args:
-            variables: as `init` gives them.
-            x: images with pixels in [0, 1].
-            train: True takes the batch's statistics and returns the running ones moved by them;
-                False takes the running ones and returns them unchanged. Static.
-            axis_name: mapped axis over which the batch's statistics are averaged, so that n devices
-                equal one; None keeps each device's own. Static.
+          variables: as `init` gives them.
+          x: images with pixels in [0, 1].
+          train: True takes the batch's statistics and returns the running ones moved by them;
+              False takes the running ones and returns them unchanged. Static.
+          axis_name: mapped axis over which the batch's statistics are averaged, so that n devices
+              equal one; None keeps each device's own. Static.
         """
 
 
@@ -69,12 +69,12 @@ class Model(NamedTuple):
     """A network as pure functions, and its static facts.
 
     Attributes:
-        init: (key, image_shape) -> variables.
-        apply: (variables, x, train=, axis_name=) -> (logits, batch_stats); the same object for
-            models that differ in alpha only.
-        name, num_classes, width: as given to `create`.
-        kind: of network: see `model_kind`.
-        activation_name: the activation's family, such as "rct-af:beta=1"; alpha is in `variables`.
+      init: (key, image_shape) -> variables.
+      apply: (variables, x, train=, axis_name=) -> (logits, batch_stats); the same object for
+          models that differ in alpha only.
+      name, num_classes, width: as given to `create`.
+      kind: of network: see `model_kind`.
+      activation_name: the activation's family, such as "rct-af:beta=1"; alpha is in `variables`.
     """
 
     init: Init
@@ -97,29 +97,29 @@ def create(
     """A model by name.
 
     Args:
-        name: one of `model_names()`, with numbers in place of capitals.
-        num_classes: number of logits, at least 2.
-        activation: text for `parse_activation`, or an `Activation`: the only nonlinearity.
-        width: factor on all numbers of channels (hidden neurons), rounded to integers.
-        dtype: type to compute in. Parameters, statistics and logits are float32, or float64 where
-            dtype is float64 (which needs `jax_enable_x64`).
+      name: one of `model_names()`, with numbers in place of capitals.
+      num_classes: number of logits, at least 2.
+      activation: text for `parse_activation`, or an `Activation`: the only nonlinearity.
+      width: factor on all numbers of channels (hidden neurons), rounded to integers.
+      dtype: type to compute in. Parameters, statistics and logits are float32, or float64 where
+          dtype is float64 (which needs `jax_enable_x64`).
 
     Raises:
-        InputError: one of these is not as described, or the width leaves no channels.
+      InputError: one of these is not as described, or the width leaves no channels.
 
     Example:
-        >>> model = create("resnet-mini", num_classes=10, activation="rct-af:beta=1,alpha=14")
-        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> logits, _ = model.apply(variables, jnp.zeros((2, 8, 8, 1)))
-        >>> logits.shape, float(variables["activation"]["alpha"])
-        ((2, 10), 14.0)
+      >>> model = create("resnet-mini", num_classes=10, activation="rct-af:beta=1,alpha=14")
+      >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+      >>> logits, _ = model.apply(variables, jnp.zeros((2, 8, 8, 1)))
+      >>> logits.shape, float(variables["activation"]["alpha"])
+      ((2, 10), 14.0)
     """
     activation = parse_activation(activation)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
         raise InputError(f"num_classes is {num_classes!r}; it must be an int of at least 2.")
     if not (isinstance(width, int | float) and 0 < width < float("inf")):
         raise InputError(f"width is {width!r}; it must be a positive, finite number.")
-    settings = Settings(activation.function, _checked_dtype(dtype))
+    settings = LayerSettings(activation.function, _checked_dtype(dtype))
     network = _network(name, num_classes, settings, float(width))
     init, apply = _init_of(network, activation), _apply_of(network)
     kind = model_kind(name)
@@ -130,8 +130,8 @@ def model_names() -> tuple[str, ...]:
     """The names that `create` knows; capitals stand for numbers.
 
     Example:
-        >>> model_names()[0]
-        'resnet18'
+      >>> model_names()[0]
+      'resnet18'
     """
     return tuple(row.form for row in _TABLE)
 
@@ -140,17 +140,17 @@ def model_kind(name: str) -> str:
     """The kind of network that a name stands for, whatever its size.
 
     Args:
-        name: as `create` takes it.
+      name: as `create` takes it.
 
     Returns:
-        "resnet", "preact-resnet", "wide-resnet" or "mlp".
+      "resnet", "preact-resnet", "wide-resnet" or "mlp".
 
     Raises:
-        InputError: if no model has this name.
+      InputError: if no model has this name.
 
     Example:
-        >>> model_kind("wrn-28-10")
-        'wide-resnet'
+      >>> model_kind("wrn-28-10")
+      'wide-resnet'
     """
     return _row(name)[0].kind
 
@@ -159,8 +159,8 @@ def activation_variables(activation: Activation, dtype: Any = jnp.float32) -> di
     """The collection `activation`: {"alpha": sharpness}, or {} for a baseline.
 
     Example:
-        >>> activation_variables(parse_activation("relu"))
-        {}
+      >>> activation_variables(parse_activation("relu"))
+      {}
     """
     return {} if activation.alpha is None else {"alpha": jnp.asarray(activation.alpha, dtype)}
 
@@ -182,7 +182,7 @@ def _checked_dtype(dtype: Any) -> Any:
 
 
 @functools.cache
-def _network(name: str, num_classes: int, settings: Settings, width: float) -> nn.Module:
+def _network(name: str, num_classes: int, settings: LayerSettings, width: float) -> nn.Module:
     row, numbers = _row(name)
     if numbers and numbers[0] > MOST_LAYERS:
         raise InputError(f"{name} has more than {MOST_LAYERS:,} layers: give fewer.")
@@ -214,7 +214,7 @@ def _scaled(name: str, width: float, *channels: int) -> tuple[int, ...]:
 
 @functools.cache
 def _init_of(network: nn.Module, activation: Activation) -> Init:
-    settings: Settings = network.settings
+    settings: LayerSettings = network.settings
 
     def init(key: Key[Array, ""], image_shape: tuple[int, int, int]) -> Variables:
         values = initial_values(key, _shapes(network, tuple(image_shape)))
@@ -256,22 +256,24 @@ def _apply_of(network: nn.Module) -> Apply:
     return apply
 
 
-Scale = Callable[..., tuple[int, ...]]
+ScaleChannels = Callable[..., tuple[int, ...]]
 
 
-def _resnet18(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+def _resnet18(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
     return ResNet(settings, num_classes, scale(64, 128, 256, 512), (2, 2, 2, 2))
 
 
-def _preact_resnet18(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+def _preact_resnet18(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
     return PreactResNet(settings, num_classes, scale(64, 64, 128, 256, 512), (2, 2, 2, 2))
 
 
-def _resnet_mini(settings: Settings, num_classes: int, scale: Scale) -> nn.Module:
+def _resnet_mini(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
     return ResNet(settings, num_classes, scale(16, 32), (1, 1), stem_stride=2)
 
 
-def _mlp(settings: Settings, num_classes: int, scale: Scale, depth: int, neurons: int) -> nn.Module:
+def _mlp(
+    settings: LayerSettings, num_classes: int, scale: ScaleChannels, depth: int, neurons: int
+) -> nn.Module:
     return MLP(settings, num_classes, depth, *scale(neurons))
 
 
@@ -279,10 +281,10 @@ class _Row(NamedTuple):
     """What is known of a model.
 
     Attributes:
-        form: its name, with capitals for numbers.
-        pattern: of its name, with a group for each number.
-        kind: see `model_kind`.
-        build: (settings, num_classes, scale, *numbers) to the network.
+      form: its name, with capitals for numbers.
+      pattern: of its name, with a group for each number.
+      kind: see `model_kind`.
+      build: (settings, num_classes, scale, *numbers) to the network.
     """
 
     form: str

@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from .layers import BatchNorm, Convolution, Dense, Pointwise, Settings, global_mean, stages
+from .layers import BatchNorm, Convolution, Dense, LayerSettings, Pointwise, global_mean, stages
 
 
 class BasicBlock(nn.Module):
@@ -18,7 +18,7 @@ class BasicBlock(nn.Module):
     The shortcut is the identity, or a 1x1 convolution with BatchNorm where the shape changes.
     """
 
-    settings: Settings
+    settings: LayerSettings
     features: int
     stride: int
 
@@ -43,14 +43,14 @@ class ResNet(nn.Module):
     """Stem, stages of basic blocks, global average pooling, dense layer.
 
     Attributes:
-        settings: activation and numeric type.
-        num_classes: number of logits.
-        channels: channels of each stage; the stem has the first's.
-        blocks: number of blocks of each stage. Every stage but the first begins with stride 2.
-        stem_stride: stride of the stem.
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      channels: channels of each stage; the stem has the first's.
+      blocks: number of blocks of each stage. Every stage but the first begins with stride 2.
+      stem_stride: stride of the stem.
     """
 
-    settings: Settings
+    settings: LayerSettings
     num_classes: int
     channels: tuple[int, ...]
     blocks: tuple[int, ...]

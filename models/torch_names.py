@@ -62,17 +62,17 @@ def from_torch(
     """Variables of `create(name, ...)` with the values of a PyTorch state dict.
 
     Args:
-        name: resnet18, resnet-mini, preact-resnet18 or wrn-D-K. The number of classes, the width
-            and the input channels follow from the arrays.
-        state: arrays by PyTorch name, such as `{k: v.numpy() for k, v in state_dict.items()}`. A
-            leading `module.` is dropped; counters of batches are ignored.
-        activation: the activation of the model to be run, whose sharpness no state dict has.
+      name: resnet18, resnet-mini, preact-resnet18 or wrn-D-K. The number of classes, the width
+          and the input channels follow from the arrays.
+      state: arrays by PyTorch name, such as `{k: v.numpy() for k, v in state_dict.items()}`. A
+          leading `module.` is dropped; counters of batches are ignored.
+      activation: the activation of the model to be run, whose sharpness no state dict has.
 
     Returns:
-        `params`, `batch_stats` and `activation`, in float32.
+      `params`, `batch_stats` and `activation`, in float32.
 
     Raises:
-        InputError: keys are missing, unknown or of the wrong shape, or the model has no such names.
+      InputError: keys are missing, unknown or of the wrong shape, or the model has no such names.
     """
     arrays = {k.removeprefix("module."): np.asarray(v) for k, v in state.items()}
     arrays = {k: v for k, v in arrays.items() if not _UNUSED.search(k)}
@@ -95,8 +95,8 @@ def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Also for gradients: `to_torch(name, {"params": gradient})`.
 
     Args:
-        name: as for `from_torch`.
-        variables: one or both of `params` and `batch_stats`; `activation` is left out.
+      name: as for `from_torch`.
+      variables: one or both of `params` and `batch_stats`; `activation` is left out.
     """
     collections = {k: v for k, v in variables.items() if k != "activation"}
     return {
@@ -109,8 +109,8 @@ def torch_name(name: str, path: Path) -> str:
     """PyTorch's name of the array at `path`, a collection, modules and a leaf.
 
     Example:
-        >>> torch_name("wrn-28-10", ("params", "stage2_block1", "norm1", "scale"))
-        'block2.layer.0.bn1.weight'
+      >>> torch_name("wrn-28-10", ("params", "stage2_block1", "norm1", "scale"))
+      'block2.layer.0.bn1.weight'
     """
     modules = [_translate(_rules(name), module) for module in path[1:-1]]
     return ".".join([*modules, _LEAVES[path[-1]]])

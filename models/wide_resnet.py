@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from rctaf_jax.errors import InputError
 
-from .layers import Settings
+from .layers import LayerSettings
 from .preact_resnet import PreactResNet
 
 
 def wide_resnet(
-    settings: Settings,
+    settings: LayerSettings,
     num_classes: int,
     scale: Callable[..., tuple[int, ...]],
     depth: int,
@@ -23,14 +23,14 @@ def wide_resnet(
     """WRN-depth-factor.
 
     Args:
-        settings: activation and numeric type.
-        num_classes: number of logits.
-        scale: maps channels at width 1 to channels.
-        depth: number of layers, 6 n + 4 with n >= 1.
-        factor: widening factor K >= 1.
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      scale: maps channels at width 1 to channels.
+      depth: number of layers, 6 n + 4 with n >= 1.
+      factor: widening factor K >= 1.
 
     Raises:
-        InputError: depth or factor is not one of those.
+      InputError: depth or factor is not one of those.
     """
     if depth < 10 or (depth - 4) % 6:
         raise InputError(

@@ -5,29 +5,28 @@ off again or weighted by 0.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from rctaf_jax.errors import InputError
 
-PyTree = Any
 Images = Num[np.ndarray, "N H W C"] | Num[Array, "N H W C"]
 Labels = Int[np.ndarray, " N"] | Int[Array, " N"]
 Progress = Callable[[int, int], None]
 
 
-class Batch(NamedTuple):
+class PaddedBatch(NamedTuple):
     """Examples of a dataset, B of them.
 
     Attributes:
-        images: uint8, or floating point in [0, 1].
-        labels: class indices.
-        position: where the examples are in the dataset.
-        is_real: false for the copies of example 0 that fill up the last batch.
+      images: uint8, or floating point in [0, 1].
+      labels: class indices.
+      position: where the examples are in the dataset.
+      is_real: false for the copies of example 0 that fill up the last batch.
     """
 
     images: Num[Array, "B H W C"]
@@ -44,8 +43,8 @@ def pixels(images: Num[Array, "*shape"] | Num[np.ndarray, "*shape"]) -> Float[Ar
     would be exact too, but looking up every pixel is slow on a TPU.
 
     Example:
-        >>> print(pixels(jnp.array([0, 51, 255], jnp.uint8)))
-        [0.  0.2 1. ]
+      >>> print(pixels(jnp.array([0, 51, 255], jnp.uint8)))
+      [0.  0.2 1. ]
     """
     images = jnp.asarray(images)
     if images.dtype != jnp.uint8:
@@ -57,21 +56,21 @@ def pixels(images: Num[Array, "*shape"] | Num[np.ndarray, "*shape"]) -> Float[Ar
     return x * (1 / 256) + small
 
 
-def padded_batches(images: Images, labels: Labels, *, batch_size: int) -> Iterator[Batch]:
+def padded_batches(images: Images, labels: Labels, *, batch_size: int) -> Iterator[PaddedBatch]:
     """Cuts a dataset into batches of exactly `batch_size` examples, in order.
 
     Args:
-        images: N images, uint8 or floating point in [0, 1].
-        labels: N class indices.
-        batch_size: examples in every batch, at least 1.
+      images: N images, uint8 or floating point in [0, 1].
+      labels: N class indices.
+      batch_size: examples in every batch, at least 1.
 
     Raises:
-        InputError: if there is no image, or a shape, a type or a pixel is not allowed.
+      InputError: if there is no image, or a shape, a type or a pixel is not allowed.
 
     Example:
-        >>> batches = padded_batches(np.zeros((3, 1, 1, 1)), np.arange(3), batch_size=2)
-        >>> [(batch.labels.tolist(), batch.is_real.tolist()) for batch in batches]
-        [([0, 1], [True, True]), ([2, 0], [True, False])]
+      >>> batches = padded_batches(np.zeros((3, 1, 1, 1)), np.arange(3), batch_size=2)
+      >>> [(batch.labels.tolist(), batch.is_real.tolist()) for batch in batches]
+      [([0, 1], [True, True]), ([2, 0], [True, False])]
     """
     check_examples(images, labels)
     if batch_size < 1:
@@ -79,17 +78,19 @@ def padded_batches(images: Images, labels: Labels, *, batch_size: int) -> Iterat
     return _cut(images, labels, batch_size)
 
 
-def _cut(images: Images, labels: Labels, batch_size: int) -> Iterator[Batch]:
+def _cut(images: Images, labels: Labels, batch_size: int) -> Iterator[PaddedBatch]:
     num_examples = len(labels)
     for first in range(0, num_examples, batch_size):
         position = np.arange(first, first + batch_size, dtype=np.int32)
         is_real = position < num_examples
         position = np.where(is_real, position, 0)
-        yield Batch(*map(jnp.asarray, (images[position], labels[position], position, is_real)))
+        yield PaddedBatch(
+            *map(jnp.asarray, (images[position], labels[position], position, is_real))
+        )
 
 
 def over_batches(
-    function: Callable[[Batch], PyTree],
+    function: Callable[[PaddedBatch], PyTree],
     images: Images,
     labels: Labels,
     *,
@@ -102,17 +103,17 @@ def over_batches(
     waits for the host.
 
     Args:
-        function: of a batch, to arrays whose first axis is the batch's.
-        images: N images, uint8 or floating point in [0, 1].
-        labels: N class indices.
-        batch_size: examples that `function` sees at a time.
-        progress: called with the number of examples done and N after each batch.
+      function: of a batch, to arrays whose first axis is the batch's.
+      images: N images, uint8 or floating point in [0, 1].
+      labels: N class indices.
+      batch_size: examples that `function` sees at a time.
+      progress: called with the number of examples done and N after each batch.
 
     Returns:
-        What `function` returns, with first axis N, as numpy arrays.
+      What `function` returns, with first axis N, as numpy arrays.
 
     Raises:
-        InputError: as `padded_batches` does.
+      InputError: as `padded_batches` does.
     """
     results, num_examples = [], len(labels)
     pending: PyTree = None
@@ -133,8 +134,8 @@ def check_examples(images: Images, labels: Labels) -> None:
     """Checks that images and labels belong together and that pixels are in their range.
 
     Raises:
-        InputError: if they are not N images [N, H, W, C], N >= 1, of uint8 or of floating point
-            in [0, 1], and N integer labels.
+      InputError: if they are not N images [N, H, W, C], N >= 1, of uint8 or of floating point
+          in [0, 1], and N integer labels.
     """
     if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
         raise InputError(

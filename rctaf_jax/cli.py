@@ -85,6 +85,10 @@ def check_words(words: Sequence[str]) -> None:
             )
         if "\0" in word:
             raise InputError(f"argument {number}, {shortened(word)!r}, holds a NUL character.")
+        if any("\ud800" <= letter <= "\udfff" for letter in word):  # how Python keeps such bytes
+            raise InputError(
+                f"argument {number}, {shortened(word)!r}, has bytes that are no UTF-8."
+            )
 
 
 def with_home(word: str) -> str:

@@ -2,7 +2,8 @@
 
 `None` means "as the recipe or the data have it"; `training.recipe.resolve` makes of it what a run
 does, and what is written down has everything filled in. The command line shows the string
-below a field as its help.
+below a field as its help. Annotated ranges are what a `config.json` may hold; words of the command
+line are checked, in sentences of their own, where a configuration is resolved.
 """
 
 import dataclasses
@@ -10,12 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
-CountOrNone = Annotated[int, Meta(ge=0)]
-"""What a `config.json` may hold; the command line's words are checked, in sentences of their own,
-where a configuration is resolved."""
+from rctaf_jax.typed_json import AtLeast0, AtLeast1, NotNegative, Positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +22,9 @@ class DataConfig:
     """digits, cifar10, cifar100, a .npz file, or a folder that TFDS prepared."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
-    num_train: Count | None = None
+    num_train: AtLeast1 | None = None
     """Train on this many images only, the classes balanced."""
-    num_test: Count | None = None
+    num_test: AtLeast1 | None = None
     """Test on this many images only, the classes balanced."""
 
 
@@ -50,13 +46,13 @@ class TrainConfig:
     """Radius of the threat model, pixels in [0, 1]."""
     budget: Literal["fixed", "low", "high", "high-released"] | None = None
     """Of the inner maximisation: the same in every epoch, or growing as in DAJAT."""
-    attack_steps: CountOrNone | None = None
+    attack_steps: AtLeast0 | None = None
     """Steps of the inner maximisation under a fixed budget."""
     step_size: NotNegative | None = None
     """Length of one such step."""
-    epochs: Count | None = None
+    epochs: AtLeast1 | None = None
     """Passes over the training images."""
-    batch_size: Count = 128
+    batch_size: AtLeast1 = 128
     """Images per step, over all devices."""
     learning_rate: Positive | None = None
     """Peak learning rate."""
@@ -68,7 +64,7 @@ class TrainConfig:
     """Added to the gradient."""
     awp: NotNegative | None = None
     """Size of the adversarial weight perturbation, such as 0.005; 0 for none."""
-    awp_epoch: Count | None = None
+    awp_epoch: AtLeast1 | None = None
     """First epoch with adversarial weights, from 1; the 10th by default, sooner in a short run."""
     averaging: Annotated[float, Meta(ge=0, lt=1)] | None = None
     """Decay of the weight average, such as 0.9996; 0 for none."""
@@ -84,15 +80,15 @@ class EvaluationConfig:
 
     attack: Literal["pgd", "autoattack"] = "pgd"
     """autoattack is its standard version: sharper, and some hundred times as long."""
-    pgd_steps: Count = 20
+    pgd_steps: AtLeast1 = 20
     """Steps of each restart of PGD."""
-    pgd_restarts: Count = 1
+    pgd_restarts: AtLeast1 = 1
     """Random starts."""
     pgd_loss: Literal["ce", "margin"] = "margin"
     """What PGD maximises."""
     pgd_step_size: Positive | None = None
     """Length of one step; a quarter of epsilon when left out."""
-    batch_size: Count = 500
+    batch_size: AtLeast1 = 500
     """Images per call."""
 
 
@@ -108,11 +104,11 @@ class AttackConfig:
     """Norm of the threat model; the one it was trained for when left out."""
     epsilon: Positive | None = None
     """Radius of the threat model; the one it was trained for when left out."""
-    num_examples: Count | None = None
+    num_examples: AtLeast1 | None = None
     """Attack the first so many test images only."""
     individual: bool = False
     """Run each attack on all correct images, not only on those that withstood the others."""
-    batch_size: Count = 128
+    batch_size: AtLeast1 = 128
     """Images at a time on each device."""
     seed: int = 0
     """Of the attacks' random numbers."""
@@ -122,11 +118,11 @@ class AttackConfig:
 class HessianConfig:
     """How the Hessian norm (8) of the mean clean cross-entropy is estimated."""
 
-    num_probes: CountOrNone = 16
+    num_probes: AtLeast0 = 16
     """Random probes; more make the interval narrower; 0 for no Hessian norm."""
-    num_examples: Count | None = None
+    num_examples: AtLeast1 | None = None
     """At most so many training images in the loss; all when left out."""
-    batch_size: Count = 512
+    batch_size: AtLeast1 = 512
     """Images per call."""
 
 
@@ -136,15 +132,15 @@ class DiagonalConfig:
 
     method: Literal["auto", "exact", "neuron", "hutchinson", "xdiag", "coordinates"] = "auto"
     """auto: neuron for an MLP, exact for up to 2,000 parameters, hutchinson for all others."""
-    num_probes: CountOrNone = 64
+    num_probes: AtLeast0 = 64
     """Random vectors of hutchinson and xdiag (two products each), parameters of coordinates."""
     until: Positive | None = None
     """Stop sooner, once the norm is known to this relative error, such as 0.05."""
-    block_size: Count | None = None
+    block_size: AtLeast1 | None = None
     """Random vectors of a block of xdiag; 16, or what half of the free memory holds."""
-    num_examples: Count | None = None
+    num_examples: AtLeast1 | None = None
     """At most so many training images in the loss; all when left out."""
-    batch_size: Count = 512
+    batch_size: AtLeast1 = 512
     """Images per call, over all devices."""
     seed: int = 0
     """Of the random vectors, or of the sampled parameters."""
@@ -192,7 +188,7 @@ class SweepConfig:
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     hessian: HessianConfig = HessianConfig()
-    betas: tuple[CountOrNone, ...] = (0, 1, 2)
+    betas: tuple[AtLeast0, ...] = (0, 1, 2)
     """Members of the RCT-AF family."""
     curvatures: tuple[Positive, ...] = (0.5, 2.0, 4.0, 7.0, 15.0, 50.0)
     """Largest second derivatives."""

@@ -58,7 +58,7 @@ def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> Path:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise _naming(path, error) from None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -79,7 +79,13 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             file.truncate(size)
-            raise OSError(error.errno, error.strerror, str(path)) from None
+            raise _naming(path, error) from None
+
+
+def _naming(path: str | os.PathLike[str], error: OSError) -> OSError:
+    """The error with the name that the caller knows, not that of a temporary file, or none."""
+    reason = error.strerror or str(error)
+    return OSError(error.errno or errno.EIO, reason, os.fspath(path))
 
 
 def is_free(path: Path) -> bool:

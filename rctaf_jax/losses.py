@@ -30,16 +30,16 @@ def cross_entropy(
     class.
 
     Args:
-        logits: z, any real numbers.
-        labels: y, class indices in 0 .. C - 1.
-        label_smoothing: e, in 0 .. 1 (static).
+      logits: z, any real numbers.
+      labels: y, class indices in 0 .. C - 1.
+      label_smoothing: e, in 0 .. 1 (static).
 
     Returns:
-        One value in nats per example (no mean).
+      One value in nats per example (no mean).
 
     Example:
-        >>> print(cross_entropy(jnp.zeros((1, 4)), jnp.array([2])))
-        [1.3862944]
+      >>> print(cross_entropy(jnp.zeros((1, 4)), jnp.array([2])))
+      [1.3862944]
     """
     chex.assert_rank([logits, labels], [2, 1])
     log_p = jax.nn.log_softmax(logits)
@@ -56,15 +56,15 @@ def soft_cross_entropy(
     """Cross-entropy of a distribution, -sum_c t_c log softmax(z)_c.
 
     Args:
-        target: t, probabilities; gradients flow through it too, unless stopped outside.
-        logits: z, any real numbers.
+      target: t, probabilities; gradients flow through it too, unless stopped outside.
+      logits: z, any real numbers.
 
     Returns:
-        One value in nats per example (no mean).
+      One value in nats per example (no mean).
 
     Example:
-        >>> print(soft_cross_entropy(jnp.array([[0.5, 0.5]]), jnp.zeros((1, 2))))
-        [0.6931472]
+      >>> print(soft_cross_entropy(jnp.array([[0.5, 0.5]]), jnp.zeros((1, 2))))
+      [0.6931472]
     """
     chex.assert_equal_shape([target, logits])
     return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
@@ -76,14 +76,14 @@ def jensen_shannon(views: Sequence[Float[Array, "B C"]]) -> Float[Array, " B"]:
     m is clipped to [1e-7, 1], as in DAJAT (Addepalli et al. 2022).
 
     Args:
-        views: logits of p_v, one array for each view.
+      views: logits of p_v, one array for each view.
 
     Returns:
-        One value in nats per example (no mean).
+      One value in nats per example (no mean).
 
     Example:
-        >>> print(jensen_shannon([jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 3.0]])]))
-        [0.]
+      >>> print(jensen_shannon([jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 3.0]])]))
+      [0.]
     """
     chex.assert_equal_shape(views)
     log_p = jax.nn.log_softmax(jnp.stack(views))
@@ -104,15 +104,15 @@ def kl_divergence(
     with p_c = 0, by underflow or by a logit of -inf, adds 0 to the value and to the gradient.
 
     Args:
-        logits_p: logits of p.
-        logits_q: logits of q.
+      logits_p: logits of p.
+      logits_q: logits of q.
 
     Returns:
-        One value >= 0 in nats per example (no mean).
+      One value >= 0 in nats per example (no mean).
 
     Example:
-        >>> float(kl_divergence(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 3.0]]))[0])
-        0.0
+      >>> float(kl_divergence(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 3.0]]))[0])
+      0.0
     """
     chex.assert_rank([logits_p, logits_q], 2)
     chex.assert_equal_shape([logits_p, logits_q])
@@ -130,18 +130,18 @@ def margin(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array
     not vanish where the network is confident, which the cross-entropy's does.
 
     Args:
-        logits: z, with at least 2 classes.
-        labels: y, class indices in 0 .. C - 1.
+      logits: z, with at least 2 classes.
+      labels: y, class indices in 0 .. C - 1.
 
     Returns:
-        One value per example, in units of the logits.
+      One value per example, in units of the logits.
 
     Raises:
-        InputError: if there are fewer than 2 classes.
+      InputError: if there are fewer than 2 classes.
 
     Example:
-        >>> print(margin(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([0])))
-        [-1.]
+      >>> print(margin(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([0])))
+      [-1.]
     """
     chex.assert_rank([logits, labels], [2, 1])
     _require_classes("margin", logits, 2)
@@ -157,18 +157,18 @@ def dlr(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, "
     through the sorted logits of the denominator too.
 
     Args:
-        logits: z, with at least 3 classes.
-        labels: y, class indices in 0 .. C - 1.
+      logits: z, with at least 3 classes.
+      labels: y, class indices in 0 .. C - 1.
 
     Returns:
-        One value of at least -1 per example, positive where the example is misclassified.
+      One value of at least -1 per example, positive where the example is misclassified.
 
     Raises:
-        InputError: if there are fewer than 3 classes.
+      InputError: if there are fewer than 3 classes.
 
     Example:
-        >>> print(dlr(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([0])))
-        [-0.5]
+      >>> print(dlr(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([0])))
+      [-0.5]
     """
     chex.assert_rank([logits, labels], [2, 1])
     _require_classes("dlr", logits, 3)
@@ -185,19 +185,19 @@ def dlr_targeted(
     2020, equation (7)); gradients flow through the sorted logits of the denominator too.
 
     Args:
-        logits: z, with at least 4 classes.
-        labels: y, class indices in 0 .. C - 1.
-        targets: t, class indices in 0 .. C - 1, other than the labels.
+      logits: z, with at least 4 classes.
+      labels: y, class indices in 0 .. C - 1.
+      targets: t, class indices in 0 .. C - 1, other than the labels.
 
     Returns:
-        One value per example, positive where the target is ahead of the label.
+      One value per example, positive where the target is ahead of the label.
 
     Raises:
-        InputError: if there are fewer than 4 classes.
+      InputError: if there are fewer than 4 classes.
 
     Example:
-        >>> print(dlr_targeted(jnp.array([[3.0, 1.0, 2.0, 1.0]]), jnp.array([0]), jnp.array([1])))
-        [-1.]
+      >>> print(dlr_targeted(jnp.array([[3.0, 1.0, 2.0, 1.0]]), jnp.array([0]), jnp.array([1])))
+      [-1.]
     """
     chex.assert_rank([logits, labels, targets], [2, 1, 1])
     _require_classes("dlr_targeted", logits, 4)

@@ -7,18 +7,16 @@ Among several processes each sees the slices of its own devices; `AXIS` spans th
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 
 from rctaf_jax.errors import InputError
 
 AXIS = "devices"
-
-PyTree = Any
 
 
 def data_parallel(
@@ -47,10 +45,10 @@ def data_parallel(
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """Give every leaf a leading device axis of equal copies, one on each device."""
-    return spread(jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree), devices)
+    return place_slices(jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree), devices)
 
 
-def spread(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+def place_slices(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """Place slice d of every leaf's leading axis on device d."""
     mesh = jax.sharding.Mesh(list(devices), (AXIS,))
     return jax.device_put(tree, jax.NamedSharding(mesh, jax.P(AXIS)))

@@ -30,14 +30,14 @@ class Norm(NamedTuple):
     """What an attack must know about a norm; perturbations are [B, ...], in pixels of [0, 1].
 
     Attributes:
-        order: of the p-norm that it is, as `numpy.linalg.norm` takes it.
-        length: (perturbation) to its norm, one for each example.
-        length_error: (number of entries) to a bound on the relative error of comparing `length`
-            with epsilon, in units of the machine epsilon.
-        project: (adversarial, images, epsilon) to adversarial images in ball and box.
-        steepest: the direction of unit norm with the largest inner product with a gradient. Zero
-            where the gradient is zero or not finite, since there it says nothing.
-        random_ball: (key, shape) to one draw, uniform in the unit ball.
+      order: of the p-norm that it is, as `numpy.linalg.norm` takes it.
+      length: (perturbation) to its norm, one for each example.
+      length_error: (number of entries) to a bound on the relative error of comparing `length`
+          with epsilon, in units of the machine epsilon.
+      project: (adversarial, images, epsilon) to adversarial images in ball and box.
+      steepest: the direction of unit norm with the largest inner product with a gradient. Zero
+          where the gradient is zero or not finite, since there it says nothing.
+      random_ball: (key, shape) to one draw, uniform in the unit ball.
     """
 
     order: float
@@ -59,15 +59,15 @@ def threat_model(norm: str, epsilon: float) -> ThreatModel:
     """Checks a norm's name and a budget.
 
     Args:
-        norm: a name in `NORMS`: `Linf`, `L2` or `L1`.
-        epsilon: the radius in pixels of [0, 1], at least 0 (0 allows the clean image only).
+      norm: a name in `NORMS`: `Linf`, `L2` or `L1`.
+      epsilon: the radius in pixels of [0, 1], at least 0 (0 allows the clean image only).
 
     Raises:
-        InputError: if the norm is unknown, or epsilon is negative or not finite.
+      InputError: if the norm is unknown, or epsilon is negative or not finite.
 
     Example:
-        >>> threat_model("Linf", 0.03)
-        ThreatModel(norm='Linf', epsilon=0.03)
+      >>> threat_model("Linf", 0.03)
+      ThreatModel(norm='Linf', epsilon=0.03)
     """
     norm_named(norm)
     if not (math.isfinite(epsilon) and epsilon >= 0):
@@ -79,7 +79,7 @@ def norm_named(name: str) -> Norm:
     """The row of `NORMS` with this name.
 
     Raises:
-        InputError: if there is none.
+      InputError: if there is none.
     """
     return lookup("norm", name, NORMS)
 
@@ -98,18 +98,18 @@ def project(
     closer to it; for L2 it is not always the nearest such point.
 
     Args:
-        adversarial: x', any real numbers.
-        images: x, in [0, 1].
-        norm: a name in `NORMS` (static).
-        epsilon: the radius, at least 0, one for all or one for each example (traced).
+      adversarial: x', any real numbers.
+      images: x, in [0, 1].
+      norm: a name in `NORMS` (static).
+      epsilon: the radius, at least 0, one for all or one for each example (traced).
 
     Returns:
-        Images in [0, 1], at most epsilon away from x (within 1e-6 in float32).
+      Images in [0, 1], at most epsilon away from x (within 1e-6 in float32).
 
     Example:
-        >>> image = jnp.array([[0.5, 0.9]])
-        >>> print(project(image + 1, image, norm="Linf", epsilon=0.25))
-        [[0.75 1.  ]]
+      >>> image = jnp.array([[0.5, 0.9]])
+      >>> print(project(image + 1, image, norm="Linf", epsilon=0.25))
+      [[0.75 1.  ]]
     """
     chex.assert_equal_shape([adversarial, images])
     adversarial, images = jnp.asarray(adversarial), jnp.asarray(images)
@@ -130,15 +130,15 @@ def is_inside(
     returns is inside.
 
     Args:
-        adversarial: x', any real numbers; not inside if one is not finite.
-        images: x, in [0, 1].
-        norm: a name in `NORMS` (static).
-        epsilon: the radius, at least 0 (traced).
+      adversarial: x', any real numbers; not inside if one is not finite.
+      images: x, in [0, 1].
+      norm: a name in `NORMS` (static).
+      epsilon: the radius, at least 0 (traced).
 
     Example:
-        >>> image = jnp.array([[0.5, 0.5], [0.5, 0.9]])
-        >>> is_inside(image + 0.125, image, norm="L1", epsilon=0.25).tolist()
-        [True, False]
+      >>> image = jnp.array([[0.5, 0.5], [0.5, 0.9]])
+      >>> is_inside(image + 0.125, image, norm="L1", epsilon=0.25).tolist()
+      [True, False]
     """
     chex.assert_equal_shape([adversarial, images])
     row = norm_named(norm)

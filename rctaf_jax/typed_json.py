@@ -10,12 +10,18 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 
 from rctaf_jax.errors import InputError
+
+AtLeast0 = Annotated[int, msgspec.Meta(ge=0)]
+AtLeast1 = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+"""Ranges of numbers in a file."""
 
 Typed = TypeVar("Typed")
 Keys = tuple[str | int, ...]

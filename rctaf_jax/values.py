@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from rctaf_jax.errors import InputError
 
-Entry = TypeVar("Entry")
+TableEntry = TypeVar("TableEntry")
 LARGEST_COUNT = 2**31 - 1
 """JAX counts in 32 bits."""
 
@@ -23,7 +23,7 @@ def shortened(text: str, length: int = 80) -> str:
     return f"{text[: length - 3 - end]}...{text[len(text) - end :]}"
 
 
-def lookup(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:
+def lookup(kind: str, name: str, table: Mapping[str, TableEntry]) -> TableEntry:
     """The entry of a table by name.
 
     Args:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rctaf_jax.batching import Batch, over_batches, padded_batches, pixels
+from rctaf_jax.batching import PaddedBatch, over_batches, padded_batches, pixels
 from rctaf_jax.errors import InputError
 
 GREY = np.arange(256, dtype=np.uint8)
@@ -48,7 +48,7 @@ def test_over_batches_equals_the_whole(batch_size: int) -> None:
     labels, traced, seen = np.arange(5), [], []
 
     @jax.jit
-    def double(batch: Batch) -> dict[str, jax.Array]:
+    def double(batch: PaddedBatch) -> dict[str, jax.Array]:
         traced.append(batch_size)
         return {"images": 2 * batch.images, "labels": 2 * batch.labels}
 

@@ -236,7 +236,8 @@ def test_a_full_disk_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(os, "fsync", fail)
     sentence = refusal(capsys, "reproduce", "figure-1", "--output", tmp_path / "out")
-    assert "reproduction.json: No space left on device; choose a place" in sentence
+    place = tmp_path / "out" / "reproduction.json"
+    assert sentence.startswith(f"rctaf: {place}: No space left on device; choose a place")
 
 
 @pytest.mark.parametrize("words", [["data", "digits"], ["train", "--help"]])

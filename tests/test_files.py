@@ -2,12 +2,16 @@
 
 import math
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import (
+    append_line,
+    expand_home,
     read_folder,
     write_bytes_atomic,
     write_folder_atomic,
@@ -113,3 +117,28 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         read_json(tmp_path / "absent.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_json(tmp_path)
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_line(path, "one")
+    append_line(path, "β")
+    assert path.read_text(encoding="utf-8") == "one\nβ\n"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"metrics.jsonl"):
+            append_line(path, "a longer one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_text(encoding="utf-8") == "one\nβ\n"
+
+
+def test_a_home_that_nobody_has_is_refused() -> None:
+    assert expand_home("~/x") == Path.home() / "x"
+    with pytest.raises(InputError, match="~nosuchuser/x: there is no such user"):
+        expand_home("~nosuchuser/x")
+    with pytest.raises(InputError, match="holds a NUL character"):
+        expand_home("a\0b")

@@ -3,24 +3,24 @@
 from .augmentation.autoaugment import autoaugment
 from .averaging import moving_average
 from .awp import adversarial_weights
-from .batches import Batch, Data, make_sample
+from .batches import DeviceBatch, DeviceData, make_sample
 from .methods.method import Budget, Memory, Method, Recipe, ViewLogits
 from .methods.registry import METHODS, make_method
 from .state import TrainState, Weights, initial_state, sgd
-from .step import Metrics, Plan, Settings, make_advance, make_step
+from .step import Metrics, StepPlan, TracedNumbers, make_advance, make_step
 from .trainer import Trainer, device_data, make_trainer
 
 __all__ = [
     "METHODS",
-    "Batch",
     "Budget",
-    "Data",
+    "DeviceBatch",
+    "DeviceData",
     "Memory",
     "Method",
     "Metrics",
-    "Plan",
     "Recipe",
-    "Settings",
+    "StepPlan",
+    "TracedNumbers",
     "TrainState",
     "Trainer",
     "ViewLogits",

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-TINY = 1e-20
+NORM_FLOOR = 1e-20
 
 
 def adversarial_weights(
@@ -29,7 +29,7 @@ def adversarial_weights(
     def perturbed(weight: Array, ascent: Array) -> Array:
         if weight.ndim <= 1:
             return weight
-        size = gamma * jnp.linalg.norm(weight) / (jnp.linalg.norm(ascent) + TINY)
+        size = gamma * jnp.linalg.norm(weight) / (jnp.linalg.norm(ascent) + NORM_FLOOR)
         return (weight + size * ascent).astype(weight.dtype)
 
     return jax.tree.map(perturbed, params, gradient)

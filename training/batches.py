@@ -7,29 +7,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 
-from .methods.method import Labels
+from rctaf_jax.aliases import Classes
+
 from .state import TrainState
 
 
-class Data(NamedTuple):
+class DeviceData(NamedTuple):
     """The whole training split, on the device."""
 
     images: UInt8[Array, "examples height width channel"]
     labels: Int[Array, " examples"]
 
 
-class Batch(NamedTuple):
+class DeviceBatch(NamedTuple):
     """One device's share of a batch, and one key per example for its random draws."""
 
     images: UInt8[Array, "batch height width channel"]
-    labels: Labels
+    labels: Classes
     keys: PRNGKeyArray
 
 
-Sample = Callable[[Data, TrainState], Batch]
+SampleBatch = Callable[[DeviceData, TrainState], DeviceBatch]
 
 
-def make_sample(*, batch_size: int, axis_name: str | None = None) -> Sample:
+def make_sample(*, batch_size: int, axis_name: str | None = None) -> SampleBatch:
     """Draw this device's share of the batch for the state's step.
 
     Each epoch is a permutation of all examples cut into whole batches; the examples left over
@@ -37,7 +38,7 @@ def make_sample(*, batch_size: int, axis_name: str | None = None) -> Sample:
     batch alone, never on the number of devices.
     """
 
-    def sample(data: Data, state: TrainState) -> Batch:
+    def sample(data: DeviceData, state: TrainState) -> DeviceBatch:
         order_key, example_key = jax.random.split(jax.random.wrap_key_data(state.seed))
         num_examples = data.labels.shape[0]
         epoch, position = jnp.divmod(state.step, num_examples // batch_size)
@@ -49,6 +50,6 @@ def make_sample(*, batch_size: int, axis_name: str | None = None) -> Sample:
         chosen = order[position * batch_size + places]
         step_key = jax.random.fold_in(example_key, state.step)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
-        return Batch(data.images[chosen], data.labels[chosen], keys)
+        return DeviceBatch(data.images[chosen], data.labels[chosen], keys)
 
     return sample

@@ -10,16 +10,16 @@ from jaxtyping import Array
 from rctaf_jax import parallel
 from rctaf_jax.errors import InputError, Preempted
 
-from .batches import Data
+from .batches import DeviceData
 from .state import TrainState
-from .step import NEVER, Metrics, Settings
+from .step import NEVER, Metrics, TracedNumbers
 
-Advance = Callable[[TrainState, Data, Settings, int | Array], tuple[TrainState, Metrics]]
-Report = Callable[[int, Metrics], None]
-Save = Callable[[int, TrainState], None]
+Advance = Callable[[TrainState, DeviceData, TracedNumbers, int | Array], tuple[TrainState, Metrics]]
+ReportMetrics = Callable[[int, Metrics], None]
+SaveState = Callable[[int, TrainState], None]
 
 SECONDS_PER_CALL = 2.0
-SECONDS_PER_SAVE = 60.0
+SECONDS_BETWEEN_SAVES = 60.0
 MOST_STEPS_PER_CALL = 1024
 
 
@@ -51,7 +51,7 @@ class Decision(NamedTuple):
 
 
 def agree(wish: Decision) -> Decision:
-    """The same decision in all processes: the first one's count, and what any one wishes.
+    """One decision for all processes: the first one's count, and what any one wishes.
 
     Clocks differ, and processes that took different numbers of steps would wait for one another
     for ever.
@@ -60,17 +60,17 @@ def agree(wish: Decision) -> Decision:
     return Decision(int(wishes[0, 0]), bool(wishes[:, 1].any()), bool(wishes[:, 2].any()))
 
 
-def run(
+def run_steps(
     advance: Advance,
     state: TrainState,
-    data: Data,
-    settings: Settings,
+    data: DeviceData,
+    settings: TracedNumbers,
     *,
     first_step: int,
     num_steps: int,
-    report: Report,
-    save: Save,
-    seconds_per_save: float = SECONDS_PER_SAVE,
+    report: ReportMetrics,
+    save: SaveState,
+    seconds_per_save: float = SECONDS_BETWEEN_SAVES,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Advance `state` from `first_step` to `num_steps`.

@@ -14,9 +14,9 @@ import numpy as np
 
 from rctaf_jax import parallel
 
-from .batches import Data
+from .batches import DeviceData
 from .checkpoint import Checkpoints
-from .loop import Advance, run
+from .loop import Advance, run_steps
 from .state import TrainState
 from .step import NEVER, Metrics
 from .trainer import Trainer
@@ -31,7 +31,7 @@ class Member(NamedTuple):
     alpha: float | None
 
 
-class Trained(NamedTuple):
+class TrainedMember(NamedTuple):
     """A member after training; `first_bad_step` is None if every loss was finite."""
 
     state: TrainState
@@ -58,7 +58,7 @@ def stack(
     places = len(devices) * per_device
     padded = [*states, *[states[-1]] * (places - len(states))]
     shape = (len(devices), per_device) if per_device > 1 else (len(devices),)
-    return parallel.spread(
+    return parallel.place_slices(
         jax.tree.map(lambda *leaf: jnp.stack(leaf).reshape(*shape, *leaf[0].shape), *padded),
         devices,
     )
@@ -75,14 +75,14 @@ def train_members(
     trainer: Trainer,
     advance: Advance,
     members: Sequence[Member],
-    data: Data,
+    data: DeviceData,
     *,
     devices: Sequence[jax.Device],
     per_device: int,
     checkpoints: Checkpoints,
     report: Callable[[int, Metrics], None],
     should_stop: Callable[[], bool] = lambda: False,
-) -> list[Trained]:
+) -> list[TrainedMember]:
     """Train a group of members from the newest checkpoint of the group, if there is one.
 
     A member whose loss is not finite goes on, to no avail, until the others are done.
@@ -119,7 +119,7 @@ def train_members(
     if first_step:
         kept = checkpoints.restore({"states": states, "first_bad": first_bad})
         states, first_bad = kept["states"], np.array(kept["first_bad"])
-    states = run(
+    states = run_steps(
         advance,
         states,
         data,
@@ -131,4 +131,4 @@ def train_members(
         should_stop=should_stop,
     )
     steps = [None if step == NEVER else int(step) for step in first_bad]
-    return list(map(Trained, unstack(states, len(members), per_device), steps))
+    return list(map(TrainedMember, unstack(states, len(members), per_device), steps))

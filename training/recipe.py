@@ -15,10 +15,10 @@ from rctaf_jax.threat_model import threat_model
 from rctaf_jax.values import check_positive, parse_number
 
 from .augmentation import Augmentation, view_augmentations
-from .budgets import BudgetSchedule, Shape, budget_named
-from .methods.method import Method, Recipe, Setting
+from .budgets import BudgetSchedule, RunShape, budget_named
+from .methods.method import Method, Recipe, RecipeSetting
 from .methods.registry import make_method, published
-from .schedules import Length, Schedule, schedule_named
+from .schedules import RateSchedule, RunLength, schedule_named
 
 REFERENCE_EPSILON = 8 / 255
 DIGITS_SHAPE = (8, 8, 1)
@@ -49,7 +49,7 @@ class ResolvedTraining:
 
     config: TrainConfig
     method: Method
-    schedule: Schedule
+    schedule: RateSchedule
     budget: BudgetSchedule
     augmentations: Mapping[str, Augmentation]
     epochs: int
@@ -101,8 +101,8 @@ def resolve(config: TrainConfig, dataset: Dataset) -> ResolvedTraining:
     augmentation = given(config.augmentation, "none" if is_digits(dataset) else "crop-flip")
     options = resolve_options(config.method, config.method_options, recipe.options)
     # Built before the configuration is filled in: a name that is in no table is refused here.
-    built_budget = budget_named(budget, Shape(config.norm, epochs, attack_steps or 0))
-    built_schedule = schedule_named(schedule, Length(epochs, epoch_steps, recipe.decays))
+    built_budget = budget_named(budget, RunShape(config.norm, epochs, attack_steps or 0))
+    built_schedule = schedule_named(schedule, RunLength(epochs, epoch_steps, recipe.decays))
     augmentations = view_augmentations(augmentation)
     filled = dataclasses.replace(
         config,
@@ -148,7 +148,7 @@ def given(value: Value | None, default: Value) -> Value:
 
 def recipe_of(config: TrainConfig, num_classes: int) -> Recipe:
     """The published recipe for a configuration's method and kind of network."""
-    setting = Setting(num_classes, is_wide=model_kind(config.model) == "wide-resnet")
+    setting = RecipeSetting(num_classes, is_wide=model_kind(config.model) == "wide-resnet")
     return published(config.method).recipe(setting)
 
 
@@ -183,7 +183,7 @@ def resolve_steps(
     Raises:
       InputError: for an unknown budget, or if the budget and the steps do not fit.
     """
-    budget_named(budget, Shape(config.norm, 1, 1))
+    budget_named(budget, RunShape(config.norm, 1, 1))
     if recipe.attack_steps == 0 and budget != "fixed":
         raise InputError(f"{config.method} has no inner maximisation: leave out budget {budget!r}.")
     if budget != "fixed":

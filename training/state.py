@@ -11,7 +11,7 @@ from rctaf_jax.models import norm_set, with_norm_set
 
 from .methods.method import BASE, Method
 
-MOMENTUM = 0.9
+SGD_MOMENTUM = 0.9
 
 
 class Weights(NamedTuple):
@@ -85,7 +85,7 @@ def sgd(weight_decay: float) -> optax.GradientTransformation:
 
     The learning rate multiplies the update afterwards, so that it can be traced.
     """
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(MOMENTUM))
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(SGD_MOMENTUM))
 
 
 def initial_state(

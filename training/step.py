@@ -8,20 +8,21 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.batching import pixels
 from rctaf_jax.models import Apply
 
 from .augmentation import Augmentation
 from .averaging import moving_average
 from .awp import adversarial_weights
-from .batches import Batch, Data, Sample
+from .batches import DeviceBatch, DeviceData, SampleBatch
 from .budgets import BudgetSchedule
-from .methods.method import Images, Method, ViewLogits
-from .schedules import Schedule
+from .methods.method import Method, ViewLogits
+from .schedules import RateSchedule
 from .state import TrainState, Weights, view_variables
 
 
-class Settings(NamedTuple):
+class TracedNumbers(NamedTuple):
     """Traced numbers: changing one never recompiles. Pixels and attacks take their dtype.
 
     Attributes:
@@ -39,7 +40,7 @@ class Settings(NamedTuple):
     averaging: Float[Array, ""]
 
 
-class Plan(NamedTuple):
+class StepPlan(NamedTuple):
     """What is compiled into a step.
 
     Attributes:
@@ -58,7 +59,7 @@ class Plan(NamedTuple):
     apply: Apply
     method: Method
     optimizer: optax.GradientTransformation
-    schedule: Schedule
+    schedule: RateSchedule
     budget: BudgetSchedule
     augmentations: Mapping[str, Augmentation]
     epoch_steps: int
@@ -88,12 +89,12 @@ class View(NamedTuple):
     """One view of a batch: its BatchNorm set's name and its images."""
 
     name: str
-    clean: Images
-    adversarial: Images
+    clean: Pixels
+    adversarial: Pixels
 
 
 NEVER = jnp.iinfo(jnp.int32).max
-Step = Callable[[TrainState, Batch, Settings], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, DeviceBatch, TracedNumbers], tuple[TrainState, Metrics]]
 
 
 def zero_metrics() -> Metrics:
@@ -101,7 +102,7 @@ def zero_metrics() -> Metrics:
     return Metrics(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.int32(NEVER))
 
 
-def make_step(plan: Plan) -> Step:
+def make_step(plan: StepPlan) -> Step:
     """Build `step(state, batch, settings) -> (state, metrics)`."""
     axis, method = plan.axis_name, plan.method
 
@@ -111,7 +112,9 @@ def make_step(plan: Plan) -> Step:
     def total(tree: PyTree) -> PyTree:
         return tree if axis is None else jax.lax.psum(tree, axis)
 
-    def step(state: TrainState, batch: Batch, settings: Settings) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: DeviceBatch, settings: TracedNumbers
+    ) -> tuple[TrainState, Metrics]:
         epoch = state.step // plan.epoch_steps
         views = make_views(plan, state, batch, settings)
 
@@ -123,36 +126,45 @@ def make_step(plan: Plan) -> Step:
             def base_loss(params: PyTree) -> Array:
                 return objective(weights._replace(params=params), views[:1])[0]
 
+            # Averaged before its norm is taken, or each device would perturb otherwise.
             gradient = mean(jax.grad(base_loss)(weights.params))
             return weights._replace(
                 params=adversarial_weights(weights.params, gradient, settings.awp)
             )
 
+        # The gradient is taken at the perturbed weights and applied to those of the state; the
+        # adversarial images stay those of the latter.
         weights = state.weights
         if plan.awp_epoch is not None:
             weights = jax.lax.cond(epoch >= plan.awp_epoch, ascend, lambda same: same, weights)
         differentiate = jax.value_and_grad(objective, has_aux=True)
         (loss, (logits, statistics)), gradient = differentiate(weights, views)
         accuracy = mean(jnp.mean(jnp.argmax(logits_seen(logits[0]), -1) == batch.labels))
+        # Each device's loss is the mean over its own share of the batch.
         loss, gradient, statistics = mean((loss, gradient, statistics))
         observed = total(method.memory.observe(logits, batch.labels))
         ends_epoch = (state.step + 1) % plan.epoch_steps == 0
         memory = method.memory.update(state.memory, observed, ends_epoch)
+        # Before the step is counted, so that the first one takes the schedule's first value.
         rate = settings.learning_rate * plan.schedule(state.step)
         state = state._replace(statistics=statistics, memory=memory)
         state = descend(plan.optimizer, state, gradient, rate)
         if plan.averaging_epoch is not None:
+            # After the descent: the average holds the weights that this step leaves behind.
             has_begun = epoch >= plan.averaging_epoch
             current = {"params": state.params, "batch_stats": state.batch_stats}
             averaged = moving_average(state.averaged, current, settings.averaging, has_begun)
             state = state._replace(averaged=averaged)
+        # `descend` has counted this step, and a loss is that of the weights before it.
         bad_step = jnp.where(jnp.isfinite(loss), NEVER, state.step - 1)
         return state, Metrics(loss, accuracy, jnp.int32(1), bad_step)
 
     return step
 
 
-def make_views(plan: Plan, state: TrainState, batch: Batch, settings: Settings) -> tuple[View, ...]:
+def make_views(
+    plan: StepPlan, state: TrainState, batch: DeviceBatch, settings: TracedNumbers
+) -> tuple[View, ...]:
     """The method's views of a batch and their adversarial images, without gradient.
 
     The first view's draws are those of the batch's keys, whatever views follow.
@@ -181,7 +193,7 @@ def make_views(plan: Plan, state: TrainState, batch: Batch, settings: Settings) 
 
 
 def train_logits(
-    plan: Plan, state: TrainState, weights: Weights, views: Sequence[View]
+    plan: StepPlan, state: TrainState, weights: Weights, views: Sequence[View]
 ) -> tuple[list[ViewLogits], dict[str, PyTree]]:
     """Logits of the method's passes in training mode, and the statistics after all of them."""
     statistics, all_logits = dict(state.statistics), []
@@ -216,15 +228,15 @@ def descend(
 
 
 def make_advance(
-    step: Step, sample: Sample
-) -> Callable[[TrainState, Data, Settings, int | Array], tuple[TrainState, Metrics]]:
+    step: Step, sample: SampleBatch
+) -> Callable[[TrainState, DeviceData, TracedNumbers, int | Array], tuple[TrainState, Metrics]]:
     """Many steps per call: `advance(state, data, settings, num_steps)`, `num_steps` traced.
 
     Metrics are summed over the steps, so the device is never waited for in between.
     """
 
     def advance(
-        state: TrainState, data: Data, settings: Settings, num_steps: int | Array
+        state: TrainState, data: DeviceData, settings: TracedNumbers, num_steps: int | Array
     ) -> tuple[TrainState, Metrics]:
         def body(_: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, total = carry

@@ -11,11 +11,11 @@ from rctaf_jax.activations import Activation
 from rctaf_jax.data import Dataset
 from rctaf_jax.models import Model, create
 
-from .batches import Data, make_sample
+from .batches import DeviceData, make_sample
 from .loop import Advance
 from .recipe import ResolvedTraining
 from .state import TrainState, initial_state, sgd
-from .step import Plan, Settings, make_advance, make_step
+from .step import StepPlan, TracedNumbers, make_advance, make_step
 
 
 class Trainer(NamedTuple):
@@ -31,7 +31,7 @@ class Trainer(NamedTuple):
 
     model: Model
     num_steps: int
-    settings: Settings
+    settings: TracedNumbers
     initial: Callable[[int, float | None], TrainState]
     advance: Advance
 
@@ -80,7 +80,7 @@ def make_trainer(
         arrays = {} if alpha is None else {"alpha": jnp.asarray(alpha, precision)}
         return fresh(jax.random.key(seed), arrays)
 
-    settings = Settings(
+    settings = TracedNumbers(
         epsilon=jnp.asarray(config.epsilon, precision),
         step_size=jnp.asarray(training.step_size, precision),
         learning_rate=jnp.asarray(training.learning_rate, precision),
@@ -91,9 +91,9 @@ def make_trainer(
     return Trainer(model, training.num_steps, settings, initial, advance)
 
 
-def make_plan(training: ResolvedTraining, model: Model, axis_name: str | None) -> Plan:
+def make_plan(training: ResolvedTraining, model: Model, axis_name: str | None) -> StepPlan:
     """What of a run is compiled into a step."""
-    return Plan(
+    return StepPlan(
         apply=model.apply,
         method=training.method,
         optimizer=sgd(training.weight_decay),
@@ -107,6 +107,6 @@ def make_plan(training: ResolvedTraining, model: Model, axis_name: str | None) -
     )
 
 
-def device_data(dataset: Dataset) -> Data:
+def device_data(dataset: Dataset) -> DeviceData:
     """The training split as device arrays."""
-    return Data(jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels))
+    return DeviceData(jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels))

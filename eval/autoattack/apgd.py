@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Logits, Pixels
 from rctaf_jax.errors import InputError
 from rctaf_jax.losses import cross_entropy, dlr, dlr_targeted
 from rctaf_jax.threat_model import Scalar, norm_named, project
@@ -21,20 +22,20 @@ from rctaf_jax.values import lookup
 
 from . import apgd_l1, apgd_momentum
 from .apgd_iterate import Iterate
-from .attack import Attack, Examples, Logits, Outcome, Pixels, Predict, choose, observe, undecided
+from .attack import Attack, Examples, Outcome, PredictWithKeys, choose, initial_outcome, observe
 
-LossFn = Callable[[Logits, Examples, Int[Array, " B"]], Float[Array, " B"]]
+RunLoss = Callable[[Logits, Examples, Int[Array, " B"]], Float[Array, " B"]]
 
 
-class State(NamedTuple):
-    """Of a run.
+class APGDState(NamedTuple):
+    """Where a run of APGD stands.
 
     Attributes:
-        x: the point to be evaluated next.
-        best: the evaluated point with the highest loss, of the phase in L1.
-        memory: an `apgd_momentum.Momentum`, or in L1 an `apgd_l1.Sparse`.
-        run: the number of the run.
-        outcome: what was found.
+      x: the point to be evaluated next.
+      best: the evaluated point with the highest loss, of the phase in L1.
+      memory: an `apgd_momentum.Momentum`, or in L1 an `apgd_l1.Sparse`.
+      run: the number of the run.
+      outcome: what was found.
     """
 
     x: Pixels
@@ -61,23 +62,23 @@ def make_apgd(
     """APGD on a loss that needs no target: `apgd-ce` or `apgd-dlr`.
 
     Args:
-        norm: a name in `threat_model.NORMS`; L1 is searched with large radii first.
-        loss: `ce`, the cross-entropy, or `dlr`, the difference of logits ratio.
-        num_steps: updates in each restart, in L1 at least 2; the start is evaluated too, so an
-            `Attack` has one step more (three in L1, one for each phase).
-        num_restarts: independent random starts.
-        num_eot: gradients that are averaged in each step, for randomised networks; the first
-            draw's answer is the one that is judged.
+      norm: a name in `threat_model.NORMS`; L1 is searched with large radii first.
+      loss: `ce`, the cross-entropy, or `dlr`, the difference of logits ratio.
+      num_steps: updates in each restart, in L1 at least 2; the start is evaluated too, so an
+          `Attack` has one step more (three in L1, one for each phase).
+      num_restarts: independent random starts.
+      num_eot: gradients that are averaged in each step, for randomised networks; the first
+          draw's answer is the one that is judged.
 
     Raises:
-        InputError: if a name is unknown or a number is too small.
+      InputError: if a name is unknown or a number is too small.
 
     Example:
-        >>> attack = make_apgd(norm="Linf", loss="dlr", num_restarts=5)
-        >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
-        ('apgd-dlr', 5, 101, 3)
+      >>> attack = make_apgd(norm="Linf", loss="dlr", num_restarts=5)
+      >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
+      ('apgd-dlr', 5, 101, 3)
     """
-    loss_fn, min_classes = lookup("loss", loss, LOSSES)
+    loss_fn, min_classes = lookup("loss", loss, APGD_LOSSES)
     _require_positive(num_restarts=num_restarts)
     make = functools.partial(_make, norm, loss_fn, num_steps, num_eot)
     return make(name=f"apgd-{loss}", min_classes=min_classes, num_runs=num_restarts)
@@ -91,26 +92,26 @@ def make_apgd_targeted(
     That is the class with the (r + 2)-th largest logit. Any misclassification counts.
 
     Args:
-        norm: as for `make_apgd`.
-        num_targets: how many classes are tried, at most one less than there are.
-        num_steps: as for `make_apgd`.
-        num_eot: as for `make_apgd`.
+      norm: as for `make_apgd`.
+      num_targets: how many classes are tried, at most one less than there are.
+      num_steps: as for `make_apgd`.
+      num_eot: as for `make_apgd`.
 
     Raises:
-        InputError: if the norm is unknown or a number is too small, and from `start` if there are
-            fewer than num_targets + 1 classes.
+      InputError: if the norm is unknown or a number is too small, and from `start` if there are
+          fewer than num_targets + 1 classes.
 
     Example:
-        >>> attack = make_apgd_targeted(norm="L1", num_targets=5)
-        >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
-        ('apgd-t', 5, 103, 6)
+      >>> attack = make_apgd_targeted(norm="L1", num_targets=5)
+      >>> attack.name, attack.num_runs, attack.num_steps, attack.min_classes
+      ('apgd-t', 5, 103, 6)
     """
     _require_positive(num_targets=num_targets)
     make = functools.partial(_make, norm, _targeted, num_steps, num_eot)
     return make(name="apgd-t", min_classes=max(4, num_targets + 1), num_runs=num_targets)
 
 
-def _make(norm: str, loss_fn: LossFn, num_steps: int, num_eot: int, **identity: Any) -> Attack:
+def _make(norm: str, loss_fn: RunLoss, num_steps: int, num_eot: int, **identity: Any) -> Attack:
     norm_named(norm)
     _require_positive(num_steps=num_steps, num_eot=num_eot)
     search = _l1_search(num_steps) if norm == "L1" else _momentum_search(norm, num_steps)
@@ -132,7 +133,7 @@ def _l1_search(num_steps: int) -> _Search:
             f"num_steps must be at least 2 in L1, got {num_steps}: no step is left for the phase "
             "that counts"
         )
-    phases = apgd_l1.schedule(num_steps)
+    phases = apgd_l1.make_phases(num_steps)
     return _Search(
         len(phases.radius),
         apgd_l1.FIRST_RADIUS,
@@ -156,7 +157,7 @@ def _start(
     examples: Examples,
     run: Int[Array, " B"],
     epsilon: Scalar,
-) -> State:
+) -> APGDState:
     """A random point: of the sphere in Linf and L2, and Gaussian noise projected in L1."""
     images, num_classes = examples.images, examples.clean_logits.shape[-1]
     if num_classes < min_classes:
@@ -170,19 +171,19 @@ def _start(
         noise = radius * noise / (length + 1e-12)
     x = project(images + noise, images, norm=norm, epsilon=radius)
     nowhere = Iterate(x, jnp.full(len(x), -jnp.inf, x.dtype), jnp.zeros_like(x))
-    return State(x, nowhere, search.begin(x, epsilon), run, undecided(images))
+    return APGDState(x, nowhere, search.begin(x, epsilon), run, initial_outcome(images))
 
 
 def _step(
     search: _Search,
-    loss_fn: LossFn,
+    loss_fn: RunLoss,
     num_eot: int,
-    predict: Predict,
+    predict: PredictWithKeys,
     examples: Examples,
     k: Int[Array, " B"],
     epsilon: Scalar,
-    state: State,
-) -> State:
+    state: APGDState,
+) -> APGDState:
     keys = _step_keys(examples.keys, state.run, k + 1)  # 0 is the start's
     here, logits = _evaluate(
         predict,
@@ -196,11 +197,11 @@ def _step(
     is_best = jnp.asarray(search.is_first)[k] | (here.loss > state.best.loss)
     best = choose(is_best, here, state.best)
     x, memory = search.move(k, epsilon, examples.images, here, best, state.memory)
-    return State(x, best, memory, state.run, outcome)
+    return APGDState(x, best, memory, state.run, outcome)
 
 
 def _evaluate(
-    predict: Predict,
+    predict: PredictWithKeys,
     loss_fn: Callable[[Logits], Float[Array, " B"]],
     x: Pixels,
     keys: Array,
@@ -257,5 +258,5 @@ def _uniform(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     return jax.random.uniform(key, shape, dtype, -1, 1)
 
 
-LOSSES: dict[str, tuple[LossFn, int]] = {"ce": (_cross_entropy, 2), "dlr": (_dlr, 3)}
+APGD_LOSSES: dict[str, tuple[RunLoss, int]] = {"ce": (_cross_entropy, 2), "dlr": (_dlr, 3)}
 NOISE = {"Linf": _uniform, "L2": jax.random.normal, "L1": jax.random.normal}

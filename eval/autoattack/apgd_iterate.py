@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
-from .attack import Pixels
+from rctaf_jax.aliases import Pixels
 
 
 class Iterate(NamedTuple):

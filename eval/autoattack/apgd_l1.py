@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.threat_model import Scalar, project
 
 from .apgd_iterate import Iterate
-from .attack import Pixels
 from .threshold import largest_threshold
 
 FIRST_RADIUS = 3.0
@@ -25,14 +25,14 @@ _LEAST_STEP = 0.1
 _IS_SPARSER = 0.95
 
 
-class Schedule(NamedTuple):
+class Phases(NamedTuple):
     """What depends on the number of the evaluation k only.
 
     Attributes:
-        radius: of the ball that x_k lies in, in units of epsilon.
-        is_first: x_k opens a phase.
-        is_last: x_k closes a phase, so that the next one starts from the phase's best point.
-        is_check: the step size and the sparsity are adapted.
+      radius: of the ball that x_k lies in, in units of epsilon.
+      is_first: x_k opens a phase.
+      is_last: x_k closes a phase, so that the next one starts from the phase's best point.
+      is_check: the step size and the sparsity are adapted.
     """
 
     radius: Float[np.ndarray, " K"]
@@ -45,9 +45,9 @@ class Sparse(NamedTuple):
     """What the next step must know.
 
     Attributes:
-        step_size: eta, in pixels of [0, 1].
-        fraction: of the entries of a gradient that are followed.
-        sparsity: how many entries of the best perturbation were not 0 at the last check.
+      step_size: eta, in pixels of [0, 1].
+      fraction: of the entries of a gradient that are followed.
+      sparsity: how many entries of the best perturbation were not 0 at the last check.
     """
 
     step_size: Float[Array, " B"]
@@ -55,15 +55,15 @@ class Sparse(NamedTuple):
     sparsity: Float[Array, " B"]
 
 
-def schedule(num_steps: int) -> Schedule:
+def make_phases(num_steps: int) -> Phases:
     """The phases: 30, 30 and 40 % of the updates, each with an evaluation of its start.
 
     Example:
-        >>> phases = schedule(100)
-        >>> np.flatnonzero(phases.is_first).tolist(), len(phases.radius)
-        ([0, 31, 62], 103)
-        >>> phases.radius[[0, 30, 31, 61, 62, 102]].tolist()
-        [3.0, 3.0, 2.0, 2.0, 1.0, 1.0]
+      >>> phases = make_phases(100)
+      >>> np.flatnonzero(phases.is_first).tolist(), len(phases.radius)
+      ([0, 31, 62], 103)
+      >>> phases.radius[[0, 30, 31, 61, 62, 102]].tolist()
+      [3.0, 3.0, 2.0, 2.0, 1.0, 1.0]
     """
     # In integers: 0.3 * 10 in floating point lies above 3 for some numbers of steps.
     early = -(-3 * num_steps // 10)
@@ -75,7 +75,7 @@ def schedule(num_steps: int) -> Schedule:
         (number > 0) & (number % max(4 * length // 100, 1) == 0)
         for number, length in zip(numbers, lengths, strict=True)
     ]
-    return Schedule(radii, is_first, np.append(is_first[1:], True), np.concatenate(is_check))
+    return Phases(radii, is_first, np.append(is_first[1:], True), np.concatenate(is_check))
 
 
 def begin(start: Pixels) -> Sparse:
@@ -85,7 +85,7 @@ def begin(start: Pixels) -> Sparse:
 
 
 def move(
-    phases: Schedule,
+    phases: Phases,
     k: Int[Array, " B"],
     epsilon: Scalar,
     images: Pixels,

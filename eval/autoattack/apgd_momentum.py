@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.threat_model import Scalar, norm_named, project
 
 from .apgd_iterate import Iterate
-from .attack import Pixels, choose
+from .attack import choose
 
 UPDATE_SHARE = 0.75
 """a, of every update but the first."""
@@ -29,12 +30,12 @@ class Momentum(NamedTuple):
     """What a step in Linf and L2 must know.
 
     Attributes:
-        previous: x_{k-1}.
-        step_size: eta, in pixels of [0, 1].
-        last_loss: at x_{k-1}.
-        num_increases: of the loss since the last checkpoint.
-        best_at_check: the best loss at the last checkpoint.
-        was_halved: eta was halved there.
+      previous: x_{k-1}.
+      step_size: eta, in pixels of [0, 1].
+      last_loss: at x_{k-1}.
+      num_increases: of the loss since the last checkpoint.
+      best_at_check: the best loss at the last checkpoint.
+      was_halved: eta was halved there.
     """
 
     previous: Pixels
@@ -49,8 +50,8 @@ def windows(num_steps: int) -> Int[np.ndarray, " K"]:
     """For each evaluation 0 .. num_steps, the length of the window it closes, or 0.
 
     Example:
-        >>> np.flatnonzero(windows(100)).tolist()
-        [22, 41, 57, 70, 80, 87, 93, 99]
+      >>> np.flatnonzero(windows(100)).tolist()
+      [22, 41, 57, 70, 80, 87, 93, 99]
     """
     closes = np.zeros(num_steps + 1, np.int32)
     # In integers, because int(0.29 * 100) is 28.

@@ -12,24 +12,23 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from rctaf_jax.eval.verdict import judge
+from rctaf_jax.aliases import Logits, Pixels
+from rctaf_jax.eval.verdict import judge_logits
 from rctaf_jax.threat_model import Scalar
 
-Pixels = Float[Array, "B H W C"]
-Logits = Float[Array, "B classes"]
-Predict = Callable[[Pixels, Array], Logits]
+PredictWithKeys = Callable[[Pixels, Array], Logits]
 
 
 class Examples(NamedTuple):
     """What an attack knows of each example.
 
     Attributes:
-        images: clean images in [0, 1], correctly classified.
-        labels: class indices.
-        keys: one key for each example, of its own.
-        clean_logits: the network's answer to the clean images.
+      images: clean images in [0, 1], correctly classified.
+      labels: class indices.
+      keys: one key for each example, of its own.
+      clean_logits: the network's answer to the clean images.
     """
 
     images: Pixels
@@ -42,9 +41,9 @@ class Outcome(NamedTuple):
     """What became of each example so far; the first event decides and is final.
 
     Attributes:
-        adversarial: an allowed misclassified image where there is one, else the clean one.
-        is_broken: an allowed image was misclassified.
-        nonfinite: an allowed image had logits that are NaN or infinite: neither broken nor robust.
+      adversarial: an allowed misclassified image where there is one, else the clean one.
+      is_broken: an allowed image was misclassified.
+      nonfinite: an allowed image had logits that are NaN or infinite: neither broken nor robust.
     """
 
     adversarial: Pixels
@@ -56,19 +55,19 @@ class Attack(NamedTuple):
     """An attack; its functions are pure, with every hyperparameter closed over.
 
     Attributes:
-        name: as AutoAttack calls it: `apgd-ce`, `apgd-dlr`, `apgd-t`, `fab`, `fab-t`, `square`.
-        norm: a name in `threat_model.NORMS`.
-        min_classes: the fewest classes it is defined for.
-        num_runs: restarts, or target classes, one after another.
-        num_steps: calls of `step` in each run.
-        start: (examples, run [B], epsilon) to the state of a run, without asking the network. A
-            state is a NamedTuple of arrays [B, ...], with an `Outcome` named `outcome`.
-        step: (predict, examples, k [B], epsilon, state) to the next state; k is 0 in a run's first
-            step. `predict(images, keys)` asks the network; a deterministic one ignores the keys.
-        forward_passes: of the network for each step and example, those with a gradient included.
-        backward_passes: gradients with respect to the images, for each step and example.
-        settings: (name, value) of what the outcome depends on besides, by which a folder knows
-            the attack again; pairs, so that an attack can be hashed.
+      name: as AutoAttack calls it: `apgd-ce`, `apgd-dlr`, `apgd-t`, `fab`, `fab-t`, `square`.
+      norm: a name in `threat_model.NORMS`.
+      min_classes: the fewest classes it is defined for.
+      num_runs: restarts, or target classes, one after another.
+      num_steps: calls of `step` in each run.
+      start: (examples, run [B], epsilon) to the state of a run, without asking the network. A
+          state is a NamedTuple of arrays [B, ...], with an `Outcome` named `outcome`.
+      step: (predict, examples, k [B], epsilon, state) to the next state; k is 0 in a run's first
+          step. `predict(images, keys)` asks the network; a deterministic one ignores the keys.
+      forward_passes: of the network for each step and example, those with a gradient included.
+      backward_passes: gradients with respect to the images, for each step and example.
+      settings: (name, value) of what the outcome depends on besides, by which a folder knows
+          the attack again; pairs, so that an attack can be hashed.
     """
 
     name: str
@@ -77,7 +76,7 @@ class Attack(NamedTuple):
     num_runs: int
     num_steps: int
     start: Callable[[Examples, Int[Array, " B"], Scalar], Any]
-    step: Callable[[Predict, Examples, Int[Array, " B"], Scalar, Any], Any]
+    step: Callable[[PredictWithKeys, Examples, Int[Array, " B"], Scalar, Any], Any]
     forward_passes: int
     backward_passes: int
     settings: tuple[tuple[str, Any], ...] = ()
@@ -87,8 +86,8 @@ def choose(condition: Bool[Array, " B"], yes: Any, no: Any) -> Any:
     """Example by example, one of two trees of arrays [B, ...].
 
     Example:
-        >>> print(choose(jnp.array([True, False]), jnp.ones((2, 1)), jnp.zeros((2, 1))).ravel())
-        [1. 0.]
+      >>> print(choose(jnp.array([True, False]), jnp.ones((2, 1)), jnp.zeros((2, 1))).ravel())
+      [1. 0.]
     """
 
     def select(a: Array, b: Array) -> Array:
@@ -97,7 +96,7 @@ def choose(condition: Bool[Array, " B"], yes: Any, no: Any) -> Any:
     return jax.tree.map(select, yes, no)
 
 
-def undecided(images: Pixels) -> Outcome:
+def initial_outcome(images: Pixels) -> Outcome:
     """Before anything is known."""
     nowhere = jnp.zeros(len(images), bool)
     return Outcome(images, nowhere, nowhere)
@@ -113,13 +112,13 @@ def observe(
     """Takes the network's answer to one image for each example into account.
 
     Args:
-        outcome: what is known so far; where it is decided, it stays.
-        x: images in [0, 1].
-        logits: the answers to x.
-        labels: the true classes.
-        is_allowed: whether x is within the threat model; elsewhere nothing counts.
+      outcome: what is known so far; where it is decided, it stays.
+      x: images in [0, 1].
+      logits: the answers to x.
+      labels: the true classes.
+      is_allowed: whether x is within the threat model; elsewhere nothing counts.
     """
-    verdict = judge(logits, labels)
+    verdict = judge_logits(logits, labels)
     is_open = is_allowed & ~(outcome.is_broken | outcome.nonfinite)
     is_broken = is_open & ~verdict.correct & ~verdict.nonfinite
     return Outcome(

@@ -3,16 +3,16 @@
 Each check returns a sentence, or None where nothing was found. None of them stops an attack.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Predict
 from rctaf_jax.losses import cross_entropy
 
-LogitsFn = Callable[[Float[Array, "B H W C"]], Float[Array, "B classes"]]
 Warning_ = str | None
 
 NUM_PASSES = 5
@@ -35,7 +35,7 @@ def returns_probabilities(logits: Float[np.ndarray, "N C"]) -> Warning_:
 
 
 def is_randomised(
-    logits_fn: LogitsFn, images: Float[Array, "B H W C"], labels: Int[Array, " B"]
+    logits_fn: Predict, images: Float[Array, "B H W C"], labels: Int[Array, " B"]
 ) -> Warning_:
     """Five answers to the same images differ, in accuracy or by more than 1e-4 when normalised.
 
@@ -54,7 +54,7 @@ def is_randomised(
 
 
 def has_zero_gradients(
-    logits_fn: LogitsFn, images: Float[Array, "B H W C"], labels: Int[Array, " B"]
+    logits_fn: Predict, images: Float[Array, "B H W C"], labels: Int[Array, " B"]
 ) -> Warning_:
     """The cross-entropy's gradient at a clean image is zero in every pixel."""
 
@@ -76,7 +76,7 @@ def masks_gradients(broken: Mapping[str, Bool[np.ndarray, " N"]]) -> Warning_:
     """Square, which needs no gradient, breaks more than 0.2% of the images, and no other does.
 
     Args:
-        broken: which of all images each attack broke.
+      broken: which of all images each attack broke.
     """
     others = [flags for name, flags in broken.items() if name != "square"]
     if "square" not in broken or not others:

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rctaf_jax.eval.verdict import Verdict
+from rctaf_jax.eval.verdict import ImageVerdict, NetworkVariables
 from rctaf_jax.threat_model import Scalar
 
 from .attack import Attack, Examples
-from .pool import Finished, Programs, Variables, attack_all
+from .pool import Finished, PoolPrograms, attack_all
 from .store import Store
 
 
@@ -20,14 +20,14 @@ class AttackReport(NamedTuple):
     """What one attack did.
 
     Attributes:
-        name: such as `apgd-t`.
-        attacked: the images it was run on.
-        robust: those of them that withstood it, with finite logits all the way.
-        broken: those of them that it broke.
-        accuracy: share of all images that withstood it and all before it; it alone, where every
-            attack runs on all images.
-        seconds: on the clock, those of earlier calls that this one went on from included.
-        forward_passes, backward_passes: of the network, summed over the attacked images.
+      name: such as `apgd-t`.
+      attacked: the images it was run on.
+      robust: those of them that withstood it, with finite logits all the way.
+      broken: those of them that it broke.
+      accuracy: share of all images that withstood it and all before it; it alone, where every
+          attack runs on all images.
+      seconds: on the clock, those of earlier calls that this one went on from included.
+      forward_passes, backward_passes: of the network, summed over the attacked images.
     """
 
     name: str
@@ -44,10 +44,10 @@ class AttackProgress(NamedTuple):
     """How far an ensemble is.
 
     Attributes:
-        attack: name of the attack under way.
-        number, num_attacks: which one it is, from 1, and how many there are.
-        num_done, num_examples: images that it is done with, and all that it has to do.
-        robust_accuracy: of the ensemble, so far.
+      attack: name of the attack under way.
+      number, num_attacks: which one it is, from 1, and how many there are.
+      num_done, num_examples: images that it is done with, and all that it has to do.
+      robust_accuracy: of the ensemble, so far.
     """
 
     attack: str
@@ -62,9 +62,9 @@ class Fates(NamedTuple):
     """What is known of each image; the arrays are changed in place as attacks go on.
 
     Attributes:
-        robust: correct so far.
-        nonfinite: had logits that are NaN or infinite.
-        adversarial: a misclassified allowed image where there is one, else the clean one.
+      robust: correct so far.
+      nonfinite: had logits that are NaN or infinite.
+      adversarial: a misclassified allowed image where there is one, else the clean one.
     """
 
     robust: Bool[np.ndarray, " N"]
@@ -72,18 +72,18 @@ class Fates(NamedTuple):
     adversarial: Float[np.ndarray, "N H W C"]
 
 
-class Setting(NamedTuple):
+class EnsembleSetting(NamedTuple):
     """What all attacks of an ensemble are given.
 
     Attributes:
-        variables: of the network.
-        examples: all images, on the host.
-        epsilon: radius of the threat model.
-        batch_size: images at a time on each of the devices.
-        individual: whether each attack runs on all correct images, or on what withstood so far.
+      variables: of the network.
+      examples: all images, on the host.
+      epsilon: radius of the threat model.
+      batch_size: images at a time on each of the devices.
+      individual: whether each attack runs on all correct images, or on what withstood so far.
     """
 
-    variables: Variables
+    variables: NetworkVariables
     examples: Examples
     epsilon: Scalar
     batch_size: int
@@ -92,20 +92,20 @@ class Setting(NamedTuple):
 
 
 def run_all(
-    programs: Sequence[Programs],
-    setting: Setting,
-    clean: Verdict,
+    programs: Sequence[PoolPrograms],
+    setting: EnsembleSetting,
+    clean: ImageVerdict,
     store: Store,
     progress: Callable[[AttackProgress], None],
 ) -> tuple[Fates, list[AttackReport]]:
     """Runs every attack, from where the store says that earlier calls stopped.
 
     Args:
-        programs: of the attacks, in order.
-        setting: what they are given.
-        clean: the network's verdict on the clean images.
-        store: what is done, and where more of it is kept.
-        progress: called whenever an attack is done with some images.
+      programs: of the attacks, in order.
+      setting: what they are given.
+      clean: the network's verdict on the clean images.
+      store: what is done, and where more of it is kept.
+      progress: called whenever an attack is done with some images.
     """
     correct = np.asarray(clean.correct)
     nonfinite, images = np.array(clean.nonfinite), np.array(setting.examples.images)
@@ -129,9 +129,9 @@ def run_all(
 
 
 def _groups(
-    program: Programs,
+    program: PoolPrograms,
     place: str,
-    setting: Setting,
+    setting: EnsembleSetting,
     attacked: Bool[np.ndarray, " N"],
     store: Store,
 ) -> Iterator[tuple[Finished, float]]:

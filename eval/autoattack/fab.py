@@ -23,18 +23,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Logits, Pixels, Predict
 from rctaf_jax.errors import InputError
-from rctaf_jax.eval.verdict import judge
+from rctaf_jax.eval.verdict import judge_logits
 from rctaf_jax.threat_model import NORMS, Scalar, is_inside, norm_named
 
-from .attack import Attack, Examples, Logits, Outcome, Pixels, Predict, observe, undecided
+from .attack import Attack, Examples, Outcome, PredictWithKeys, initial_outcome, observe
 from .hyperplane import to_hyperplane
 
 ALPHA_MAX, OVERSHOOT, BACKWARD = 0.1, 1.05, 0.9
 
 PerExample = Float[Array, " B"]
-Ask = Callable[[Pixels], Logits]
-Length = Callable[[Pixels], PerExample]
+LengthFn = Callable[[Pixels], PerExample]
 
 _DUALS = {"Linf": NORMS["L1"].length, "L2": NORMS["L2"].length, "L1": NORMS["Linf"].length}
 # Directions of the random starts, before they are scaled; not uniform in the ball.
@@ -62,7 +62,7 @@ class _Boundary(NamedTuple):
 
 
 Start = Callable[[Examples, Int[Array, " B"], Scalar], Pixels]
-Linearise = Callable[[Ask, Examples, FABState], _Boundary]
+Linearise = Callable[[Predict, Examples, FABState], _Boundary]
 
 
 def make_fab_targeted(*, norm: str, num_targets: int = 9, num_steps: int = 100) -> Attack:
@@ -71,19 +71,19 @@ def make_fab_targeted(*, norm: str, num_targets: int = 9, num_steps: int = 100) 
     Run r aims at the class that is ranked r + 2 by the clean logits (the label is the first).
 
     Args:
-        norm: a name in `threat_model.NORMS`, of the distance to minimise.
-        num_targets: runs; at most the number of classes less one.
-        num_steps: of each run.
+      norm: a name in `threat_model.NORMS`, of the distance to minimise.
+      num_targets: runs; at most the number of classes less one.
+      num_steps: of each run.
 
     Returns:
-        The attack, whose `start` raises `InputError` if there are not enough classes.
+      The attack, whose `start` raises `InputError` if there are not enough classes.
 
     Raises:
-        InputError: if the norm is unknown or a number is below 1.
+      InputError: if the norm is unknown or a number is below 1.
 
     Example:
-        >>> make_fab_targeted(norm="L2", num_targets=3).num_runs
-        3
+      >>> make_fab_targeted(norm="L2", num_targets=3).num_runs
+      3
     """
     _require_positive(num_targets=num_targets, num_steps=num_steps)
 
@@ -106,19 +106,19 @@ def make_fab(*, norm: str, num_steps: int = 100, num_restarts: int = 5) -> Attac
     epsilon / 2.
 
     Args:
-        norm: a name in `threat_model.NORMS`, of the distance to minimise.
-        num_steps: of each run.
-        num_restarts: runs.
+      norm: a name in `threat_model.NORMS`, of the distance to minimise.
+      num_steps: of each run.
+      num_restarts: runs.
 
     Returns:
-        The attack. Its `backward_passes` of 1 is true of two classes: each wrong class takes one.
+      The attack. Its `backward_passes` of 1 is true of two classes: each wrong class takes one.
 
     Raises:
-        InputError: if the norm is unknown or a number is below 1.
+      InputError: if the norm is unknown or a number is below 1.
 
     Example:
-        >>> make_fab(norm="L2").num_runs
-        5
+      >>> make_fab(norm="L2").num_runs
+      5
     """
     _require_positive(num_steps=num_steps, num_restarts=num_restarts)
     row = norm_named(norm)
@@ -132,7 +132,7 @@ def make_fab(*, norm: str, num_steps: int = 100, num_restarts: int = 5) -> Attac
         x = jnp.clip(images + epsilon / 2 * direction, 0, 1)
         return jnp.where(_like(run == 0, x), images, x)
 
-    def linearise(ask: Ask, examples: Examples, state: FABState) -> _Boundary:
+    def linearise(ask: Predict, examples: Examples, state: FABState) -> _Boundary:
         return _nearest(ask, state.x, examples.labels, _DUALS[norm])
 
     return _make_attack("fab", norm, num_restarts, num_steps, start, linearise)
@@ -150,7 +150,7 @@ def _make_attack(
     norm_named(norm)
 
     def begin(examples: Examples, run: Int[Array, " B"], epsilon: Scalar) -> FABState:
-        return FABState(start(examples, run, epsilon), run, undecided(examples.images))
+        return FABState(start(examples, run, epsilon), run, initial_outcome(examples.images))
 
     step = functools.partial(_step, linearise, norm)
     return Attack(name, norm, 2, num_runs, num_steps, begin, step, 2, 1)
@@ -159,7 +159,7 @@ def _make_attack(
 def _step(
     linearise: Linearise,
     norm: str,
-    predict: Predict,
+    predict: PredictWithKeys,
     examples: Examples,
     k: Int[Array, " B"],
     epsilon: Scalar,
@@ -177,7 +177,7 @@ def _step(
     x = _move(state.x, images, boundary, norm)
     # This pass cannot serve the next gradient as well: a misclassified x is pulled back first.
     logits = predict(x, after)
-    verdict = judge(logits, labels)
+    verdict = judge_logits(logits, labels)
     is_adversarial = ~verdict.correct & ~verdict.nonfinite
     pulled_back = images + BACKWARD * (x - images)
     x_next = jnp.where(_like(is_adversarial, x), pulled_back, x)
@@ -207,7 +207,7 @@ def _move(x: Pixels, images: Pixels, boundary: _Boundary, norm: str) -> Pixels:
 
 
 def _scaled(gap: PerExample, normal: Pixels) -> tuple[PerExample, Pixels]:
-    """The same hyperplane with entries of at most 1; none where it is not finite."""
+    """A hyperplane scaled to entries of at most 1; none where it is not finite."""
     scale = jnp.max(jnp.abs(normal), axis=(1, 2, 3))
     is_usable = (scale > 0) & jnp.isfinite(scale) & jnp.isfinite(gap)
     divisor = jnp.where(is_usable, scale, 1)
@@ -217,7 +217,7 @@ def _scaled(gap: PerExample, normal: Pixels) -> tuple[PerExample, Pixels]:
     )
 
 
-def _towards_ranked(ask: Ask, examples: Examples, state: FABState) -> _Boundary:
+def _towards_ranked(ask: Predict, examples: Examples, state: FABState) -> _Boundary:
     ranked = jnp.argsort(-examples.clean_logits, axis=1)
     target = jnp.take_along_axis(ranked, state.run[:, None] + 1, axis=1)
 
@@ -231,7 +231,7 @@ def _towards_ranked(ask: Ask, examples: Examples, state: FABState) -> _Boundary:
     return _Boundary(logits, gap.astype(normal.dtype), normal)
 
 
-def _nearest(ask: Ask, x: Pixels, labels: Int[Array, " B"], dual: Length) -> _Boundary:
+def _nearest(ask: Predict, x: Pixels, labels: Int[Array, " B"], dual: LengthFn) -> _Boundary:
     """One gradient at a time, so that memory does not grow with the number of classes."""
     logits, pull = jax.vjp(ask, x)
     num_classes = logits.shape[1]

@@ -22,7 +22,7 @@ from rctaf_jax.threat_model import norm_named
 
 from .threshold import largest_threshold
 
-Rows = Float[Array, "B n"]
+FlatRows = Float[Array, "B n"]
 Column = Float[Array, "B 1"]
 
 
@@ -37,22 +37,22 @@ def to_hyperplane(
     is zero, the displacement is.
 
     Args:
-        x: points in [0, 1].
-        w: the hyperplanes' normals, finite.
-        gap: how far <w, x> has to fall, of either sign; infinite is out of reach.
-        norm: a name in `threat_model.NORMS`, of the length that is least.
+      x: points in [0, 1].
+      w: the hyperplanes' normals, finite.
+      gap: how far <w, x> has to fall, of either sign; infinite is out of reach.
+      norm: a name in `threat_model.NORMS`, of the length that is least.
 
     Returns:
-        Displacements d. For L1, where equal |w_i| leave a choice, these use equal shares of their
-        room.
+      Displacements d. For L1, where equal |w_i| leave a choice, these use equal shares of their
+      room.
 
     Raises:
-        InputError: if the norm is unknown.
+      InputError: if the norm is unknown.
 
     Example:
-        >>> x, w = jnp.array([[0.5, 0.9]]), jnp.array([[1.0, -3.0]])
-        >>> print(to_hyperplane(x, w, jnp.array([0.5]), norm="Linf").round(3))
-        [[-0.2  0.1]]
+      >>> x, w = jnp.array([[0.5, 0.9]]), jnp.array([[1.0, -3.0]])
+      >>> print(to_hyperplane(x, w, jnp.array([0.5]), norm="Linf").round(3))
+      [[-0.2  0.1]]
     """
     norm_named(norm)
     chex.assert_equal_shape([x, w])
@@ -69,15 +69,15 @@ def to_hyperplane(
     return (-towards * moved).reshape(x.shape)
 
 
-def _move_linf(weight: Rows, room: Rows, gap: Column) -> Rows:
+def _move_linf(weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:
     return _clipped_ray(jnp.where(weight > 0, 1.0, 0.0).astype(weight.dtype), weight, room, gap)
 
 
-def _move_l2(weight: Rows, room: Rows, gap: Column) -> Rows:
+def _move_l2(weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:
     return _clipped_ray(weight, weight, room, gap)
 
 
-def _clipped_ray(speed: Rows, weight: Rows, room: Rows, gap: Column) -> Rows:
+def _clipped_ray(speed: FlatRows, weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:
     """m = min(lambda speed, room) with <weight, m> = gap, by Newton's method.
 
     The sum is concave in lambda, so from 0 Newton's steps rise to the solution and reach it as soon
@@ -105,7 +105,7 @@ def _clipped_ray(speed: Rows, weight: Rows, room: Rows, gap: Column) -> Rows:
     return jnp.where(is_reachable, jnp.minimum(jnp.where(is_reachable, ray, 0) * speed, room), room)
 
 
-def _move_l1(weight: Rows, room: Rows, gap: Column) -> Rows:
+def _move_l1(weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:
     """All the room of the entries above some weight, and a share of those that equal it."""
     full = weight * room
 
@@ -120,7 +120,7 @@ def _move_l1(weight: Rows, room: Rows, gap: Column) -> Rows:
     return jnp.where(gained(weight >= 0) >= gap, moved, room)
 
 
-_MOVES: dict[str, Callable[[Rows, Rows, Column], Rows]] = {
+_MOVES: dict[str, Callable[[FlatRows, FlatRows, Column], FlatRows]] = {
     "Linf": _move_linf,
     "L2": _move_l2,
     "L1": _move_l1,

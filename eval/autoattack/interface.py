@@ -17,20 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from rctaf_jax.batching import Batch, Images, Labels, check_examples, over_batches, pixels
+from rctaf_jax.batching import Images, Labels, PaddedBatch, check_examples, over_batches, pixels
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.keys import threefry_key
-from rctaf_jax.eval.verdict import judge, require_allowed
+from rctaf_jax.eval.verdict import NetworkVariables, judge_logits, require_allowed
 from rctaf_jax.threat_model import ThreatModel, norm_named, threat_model
 
 from . import checks
 from .attack import Attack, Examples
-from .ensemble import AttackProgress, AttackReport, Fates, Setting, run_all
-from .pool import Ask, Programs, Variables, make_programs
+from .ensemble import AttackProgress, AttackReport, EnsembleSetting, Fates, run_all
+from .pool import Ask, PoolPrograms, make_pool_programs
 from .store import Store
 from .versions import attacks_named, version_of
 
-NUM_CHECKED = 64
+NUM_CHECKED_IMAGES = 64
 """Images that the checks before the attacks look at, at most."""
 
 
@@ -38,13 +38,13 @@ class AutoAttackResult(NamedTuple):
     """What an ensemble of attacks did to each of N images.
 
     Attributes:
-        robust: correct when clean, and after every attack.
-        adversarial: a misclassified allowed image where one was found, else the clean one.
-        correct: whether the clean image is classified correctly.
-        nonfinite: some logits were NaN or infinite on the way: neither robust nor broken.
-        clean_accuracy, robust_accuracy: over all N images.
-        attacks: one report each, in the order they ran.
-        warnings: sentences about what makes the result doubtful.
+      robust: correct when clean, and after every attack.
+      adversarial: a misclassified allowed image where one was found, else the clean one.
+      correct: whether the clean image is classified correctly.
+      nonfinite: some logits were NaN or infinite on the way: neither robust nor broken.
+      clean_accuracy, robust_accuracy: over all N images.
+      attacks: one report each, in the order they ran.
+      warnings: sentences about what makes the result doubtful.
     """
 
     robust: Bool[np.ndarray, " N"]
@@ -57,7 +57,7 @@ class AutoAttackResult(NamedTuple):
     warnings: tuple[str, ...]
 
 
-Progress = Callable[[AttackProgress], None]
+AttackWatcher = Callable[[AttackProgress], None]
 
 
 def autoattack(
@@ -74,7 +74,7 @@ def autoattack(
     batch_size: int = 128,
     directory: str | Path | None = None,
     devices: Sequence[jax.Device] | None = None,
-    progress: Progress | None = None,
+    progress: AttackWatcher | None = None,
 ) -> AutoAttackResult:
     """Robust accuracy of any JAX function from images to logits, under AutoAttack.
 
@@ -83,43 +83,43 @@ def autoattack(
     highest matmul precision.
 
     Args:
-        logits_fn: images [B, H, W, C] in [0, 1] to logits [B, classes], BatchNorm in inference
-            mode, examples not interacting; pure, since it is compiled. For version `rand` it takes
-            (images, keys), one key for each image.
-        images: N images, uint8 or floating point in [0, 1].
-        labels: N class indices.
-        norm: `Linf`, `L2` or `L1`.
-        epsilon: radius in pixels of [0, 1], above 0.
-        version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
-        attacks: names of attacks, or attacks, instead of a version's. A name stands for the
-            version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
-            `rand`, else for the one in `versions.ATTACKS`.
-        individual: run each attack on all correctly classified images, not only on those that
-            withstood the others.
-        key: of all random numbers; one that is not of threefry is made one of its first words.
-        batch_size: images at a time on each device.
-        directory: where to keep what is done, to go on after an interruption.
-        devices: all local ones when left out.
-        progress: called every now and then.
+      logits_fn: images [B, H, W, C] in [0, 1] to logits [B, classes], BatchNorm in inference
+          mode, examples not interacting; pure, since it is compiled. For version `rand` it takes
+          (images, keys), one key for each image.
+      images: N images, uint8 or floating point in [0, 1].
+      labels: N class indices.
+      norm: `Linf`, `L2` or `L1`.
+      epsilon: radius in pixels of [0, 1], above 0.
+      version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
+      attacks: names of attacks, or attacks, instead of a version's. A name stands for the
+          version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
+          `rand`, else for the one in `versions.ATTACKS`.
+      individual: run each attack on all correctly classified images, not only on those that
+          withstood the others.
+      key: of all random numbers; one that is not of threefry is made one of its first words.
+      batch_size: images at a time on each device.
+      directory: where to keep what is done, to go on after an interruption.
+      devices: all local ones when left out.
+      progress: called every now and then.
 
     Returns:
-        An `AutoAttackResult`. Doubts are also issued as `AutoAttackWarning`.
+      An `AutoAttackResult`. Doubts are also issued as `AutoAttackWarning`.
 
     Raises:
-        InputError: if an argument is not allowed, the network's outputs have the wrong shape or too
-            few classes, or the directory holds something else or is damaged.
+      InputError: if an argument is not allowed, the network's outputs have the wrong shape or too
+          few classes, or the directory holds something else or is damaged.
 
     Example:
-        >>> images = np.array([[0.1, 0.9], [0.49, 0.51]], np.float32).reshape(2, 1, 1, 2)
-        >>> result = autoattack(
-        ...     lambda x: 4 * x.reshape(-1, 2), images, np.array([1, 1]),
-        ...     epsilon=0.1, attacks=["apgd-ce"], key=jax.random.key(0), batch_size=2,
-        ... )
-        >>> result.robust.tolist(), result.robust_accuracy
-        ([True, False], 0.5)
+      >>> images = np.array([[0.1, 0.9], [0.49, 0.51]], np.float32).reshape(2, 1, 1, 2)
+      >>> result = autoattack(
+      ...     lambda x: 4 * x.reshape(-1, 2), images, np.array([1, 1]),
+      ...     epsilon=0.1, attacks=["apgd-ce"], key=jax.random.key(0), batch_size=2,
+      ... )
+      >>> result.robust.tolist(), result.robust_accuracy
+      ([True, False], 0.5)
     """
 
-    def ignoring_variables(_: Variables, images: Array, *keys: Array) -> Array:
+    def ignoring_variables(_: NetworkVariables, images: Array, *keys: Array) -> Array:
         return logits_fn(images, *keys)
 
     run = make_autoattack(
@@ -175,16 +175,16 @@ def make_autoattack(
     """Makes an ensemble that is compiled once for all networks of one structure and all budgets.
 
     Args:
-        logits_fn: `logits_fn(variables, images)`, or `(variables, images, keys)` for version
-            `rand`.
-        norm, version, attacks, individual, batch_size, devices: as for `autoattack`.
+      logits_fn: `logits_fn(variables, images)`, or `(variables, images, keys)` for version
+          `rand`.
+      norm, version, attacks, individual, batch_size, devices: as for `autoattack`.
 
     Returns:
-        `run(variables, images, labels, key, epsilon, *, directory=None, progress=None)` to an
-        `AutoAttackResult`; it raises what `autoattack` does.
+      `run(variables, images, labels, key, epsilon, *, directory=None, progress=None)` to an
+      `AutoAttackResult`; it raises what `autoattack` does.
 
     Raises:
-        InputError: if a name is unknown or a number is too small.
+      InputError: if a name is unknown or a number is too small.
     """
     norm_named(norm)
     if batch_size < 1:
@@ -192,26 +192,26 @@ def make_autoattack(
     is_random = version_of(version).is_random
     chosen = tuple(jax.local_devices() if devices is None else devices)
 
-    def ask(variables: Variables, images: Array, keys: Array) -> Array:
+    def ask(variables: NetworkVariables, images: Array, keys: Array) -> Array:
         logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
         return jax.tree.map(_widened, logits)
 
     @functools.cache
-    def programs_for(num_classes: int) -> tuple[Programs, ...]:
+    def programs_for(num_classes: int) -> tuple[PoolPrograms, ...]:
         listed = attacks_named(version, attacks, norm=norm, num_classes=num_classes)
-        return tuple(make_programs(attack, ask) for attack in listed)
+        return tuple(make_pool_programs(attack, ask) for attack in listed)
 
     answers = _make_answers(ask, batch_size)
 
     def run(
-        variables: Variables,
+        variables: NetworkVariables,
         images: Images,
         labels: Labels,
         key: Array,
         epsilon: float,
         *,
         directory: str | Path | None = None,
-        progress: Progress | None = None,
+        progress: AttackWatcher | None = None,
     ) -> AutoAttackResult:
         threat = threat_model(norm, epsilon)
         if not threat.epsilon:
@@ -230,14 +230,18 @@ def make_autoattack(
         doubts = [checks.returns_probabilities(logits)]
         if not is_random:
             doubts += _look_at_network(ask, variables, examples)
-        setting = Setting(variables, examples, threat.epsilon, batch_size, chosen, individual)
-        clean = judge(logits, y)
+        setting = EnsembleSetting(
+            variables, examples, threat.epsilon, batch_size, chosen, individual
+        )
+        clean = judge_logits(logits, y)
         fates, reports = run_all(programs, setting, clean, store, progress or _silent)
         require_allowed(fates.adversarial, x, threat)
         doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
         correct = np.asarray(clean.correct)
         if not is_random:  # whose answers differ from one call to the next
-            again = np.asarray(judge(answers(variables, fates.adversarial, y, keys), y).correct)
+            again = np.asarray(
+                judge_logits(answers(variables, fates.adversarial, y, keys), y).correct
+            )
             is_broken = correct & ~fates.robust & ~fates.nonfinite
             doubts.append(checks.differs_again(int((is_broken & again).sum())))
         return _result(fates, correct, reports, doubts)
@@ -258,12 +262,12 @@ def _make_answers(ask: Ask, batch_size: int) -> Callable[..., Any]:
     """(variables, images, labels, keys) to the logits of all images, on the host."""
 
     @jax.jit
-    def on_batch(variables: Variables, batch: Batch, keys: Array) -> Array:
+    def on_batch(variables: NetworkVariables, batch: PaddedBatch, keys: Array) -> Array:
         with jax.default_matmul_precision("highest"):
             return ask(variables, batch.images, keys[batch.position])
 
     def answers(
-        variables: Variables,
+        variables: NetworkVariables,
         images: Float[np.ndarray, "N H W C"],
         labels: Int[np.ndarray, " N"],
         keys: Array,
@@ -303,8 +307,8 @@ def example_keys(
     """A key for each example, from what it is and not from where it stands.
 
     Args:
-        key: of the whole attack.
-        images, labels: the examples; equal ones get equal keys.
+      key: of the whole attack.
+      images, labels: the examples; equal ones get equal keys.
     """
     contents = zip(np.asarray(images, np.float32), labels.tolist(), strict=True)
     digests = [hashlib.sha256(image.tobytes() + b"%d" % label) for image, label in contents]
@@ -314,10 +318,10 @@ def example_keys(
     )
 
 
-def _look_at_network(ask: Ask, variables: Variables, examples: Examples) -> list[str | None]:
+def _look_at_network(ask: Ask, variables: NetworkVariables, examples: Examples) -> list[str | None]:
     """The checks that ask the network and need no attack."""
-    few = [jnp.asarray(leaf[:NUM_CHECKED]) for leaf in (examples.images, examples.labels)]
-    keys = examples.keys[:NUM_CHECKED]
+    few = [jnp.asarray(leaf[:NUM_CHECKED_IMAGES]) for leaf in (examples.images, examples.labels)]
+    keys = examples.keys[:NUM_CHECKED_IMAGES]
 
     def logits_fn(images: Array) -> Array:
         return ask(variables, images, keys)
@@ -327,7 +331,7 @@ def _look_at_network(ask: Ask, variables: Variables, examples: Examples) -> list
 
 def _check_outputs(
     ask: Ask,
-    variables: Variables,
+    variables: NetworkVariables,
     images: Float[np.ndarray, "N H W C"],
     keys: Array,
     labels: Int[np.ndarray, " N"],
@@ -349,7 +353,7 @@ def _check_outputs(
 
 
 def _describe(
-    programs: Sequence[Programs],
+    programs: Sequence[PoolPrograms],
     examples: Examples,
     key: Array,
     threat: ThreatModel,

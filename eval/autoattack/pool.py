@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.eval.verdict import NetworkVariables
 from rctaf_jax.threat_model import Scalar
 
 from .attack import Attack, Examples, choose
 
-Variables = Any
-Ask = Callable[[Variables, Float[Array, "B H W C"], Array], Float[Array, "B classes"]]
+Ask = Callable[[NetworkVariables, Float[Array, "B H W C"], Array], Float[Array, "B classes"]]
 
 CHUNK = 10
 """Steps between two looks at what has finished; a look makes the host wait for the device."""
@@ -33,10 +33,10 @@ class Finished(NamedTuple):
     """Examples that an attack is done with, on the host.
 
     Attributes:
-        example: which they are.
-        is_broken, nonfinite: as in `attack.Outcome`; neither for those that withstood.
-        adversarial: the misclassified image, the clean one where there is none.
-        num_steps: steps that were taken, over all runs.
+      example: which they are.
+      is_broken, nonfinite: as in `attack.Outcome`; neither for those that withstood.
+      adversarial: the misclassified image, the clean one where there is none.
+      num_steps: steps that were taken, over all runs.
     """
 
     example: Int[np.ndarray, " n"]
@@ -56,28 +56,28 @@ class Slots(NamedTuple):
     state: Any
 
 
-class Programs(NamedTuple):
+class PoolPrograms(NamedTuple):
     """One attack on one kind of network, compiled at the first call for each number of slots.
 
     Attributes:
-        attack: which.
-        fill: (slots or None, examples, is_new [B], epsilon) to slots.
-        advance: (variables, slots, epsilon) to slots, `CHUNK` steps later.
-        gather: (slots, positions) to the slots at these positions.
+      attack: which.
+      fill: (slots or None, examples, is_new [B], epsilon) to slots.
+      advance: (variables, slots, epsilon) to slots, `CHUNK` steps later.
+      gather: (slots, positions) to the slots at these positions.
     """
 
     attack: Attack
     fill: Callable[..., Slots]
-    advance: Callable[[Variables, Slots, Scalar], Slots]
+    advance: Callable[[NetworkVariables, Slots, Scalar], Slots]
     gather: Callable[[Slots, Int[np.ndarray, " b"]], Slots]
 
 
-def make_programs(attack: Attack, ask: Ask) -> Programs:
+def make_pool_programs(attack: Attack, ask: Ask) -> PoolPrograms:
     """Prepares an attack for all networks of one structure; nothing is compiled yet.
 
     Args:
-        attack: what to run.
-        ask: (variables, images, keys) to logits; a deterministic network ignores the keys.
+      attack: what to run.
+      ask: (variables, images, keys) to logits; a deterministic network ignores the keys.
     """
 
     def fill(slots: Slots | None, examples: Examples, is_new: Array, epsilon: Scalar) -> Slots:
@@ -85,7 +85,7 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
         new = Slots(examples, zero, zero, ~is_new, attack.start(examples, zero, epsilon))
         return new if slots is None else choose(is_new, new, slots)
 
-    def step(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+    def step(variables: NetworkVariables, slots: Slots, epsilon: Scalar) -> Slots:
         def predict(images: Array, keys: Array) -> Array:
             return ask(variables, images, keys)
 
@@ -107,10 +107,10 @@ def make_programs(attack: Attack, ask: Ask) -> Programs:
         is_finished = slots.is_finished | is_decided | (is_over & ~is_next)
         return Slots(slots.examples, run, jnp.where(is_next, 0, num_steps), is_finished, state)
 
-    return Programs(attack, jax.jit(fill, donate_argnums=0), _repeated(step), jax.jit(_gather))
+    return PoolPrograms(attack, jax.jit(fill, donate_argnums=0), _repeated(step), jax.jit(_gather))
 
 
-def _repeated(step: Callable[..., Slots]) -> Callable[[Variables, Slots, Scalar], Slots]:
+def _repeated(step: Callable[..., Slots]) -> Callable[[NetworkVariables, Slots, Scalar], Slots]:
     """`CHUNK` steps: a loop on the device, but on the host where the device is a CPU.
 
     XLA:CPU's convolutions, which a network that is not one of ours will have, are several times
@@ -118,12 +118,12 @@ def _repeated(step: Callable[..., Slots]) -> Callable[[Variables, Slots, Scalar]
     """
     single = jax.jit(step, donate_argnums=1)
 
-    def on_host(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+    def on_host(variables: NetworkVariables, slots: Slots, epsilon: Scalar) -> Slots:
         for _ in range(CHUNK):
             slots = single(variables, slots, epsilon)
         return slots
 
-    def on_device(variables: Variables, slots: Slots, epsilon: Scalar) -> Slots:
+    def on_device(variables: NetworkVariables, slots: Slots, epsilon: Scalar) -> Slots:
         return jax.lax.fori_loop(0, CHUNK, lambda _, slots: step(variables, slots, epsilon), slots)
 
     if jax.default_backend() == "cpu":
@@ -136,8 +136,8 @@ def _gather(slots: Slots, positions: Int[Array, " b"]) -> Slots:
 
 
 def attack_all(
-    programs: Programs,
-    variables: Variables,
+    programs: PoolPrograms,
+    variables: NetworkVariables,
     examples: Examples,
     pending: Sequence[int],
     *,
@@ -148,16 +148,16 @@ def attack_all(
     """Attacks some examples of a dataset, and hands them out as their fates are known.
 
     Args:
-        programs: of the attack and the network.
-        variables: of the network.
-        examples: of the whole dataset, on the host (the keys on any device).
-        pending: which of them to attack, in this order.
-        epsilon: radius of the threat model.
-        batch_size: slots on each device, at most.
-        devices: where to run; each has its own slots, all share the queue.
+      programs: of the attack and the network.
+      variables: of the network.
+      examples: of the whole dataset, on the host (the keys on any device).
+      pending: which of them to attack, in this order.
+      epsilon: radius of the threat model.
+      batch_size: slots on each device, at most.
+      devices: where to run; each has its own slots, all share the queue.
 
     Yields:
-        Each example once, in groups, in no particular order.
+      Each example once, in groups, in no particular order.
     """
     queue = deque(pending)
     share = -(-len(queue) // len(devices))
@@ -185,8 +185,8 @@ class _Lane:
 
     def __init__(
         self,
-        programs: Programs,
-        variables: Variables,
+        programs: PoolPrograms,
+        variables: NetworkVariables,
         examples: Examples,
         epsilon: Scalar,
         device: jax.Device,

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rctaf_jax import losses
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import Scalar, project
 from rctaf_jax.values import lookup
 
-from .attack import Attack, Examples, Outcome, Pixels, Predict, observe, undecided
+from .attack import Attack, Examples, Outcome, PredictWithKeys, initial_outcome, observe
 from .square_tiles import tile_moves
 from .square_windows import (
     Moves,
@@ -41,10 +42,10 @@ class SquareState(NamedTuple):
     """Where a run stands.
 
     Attributes:
-        x: the best image so far; before the first step, the start.
-        margin: how far it is misclassified, max_{i != y} z_i - z_y; -inf before the first step.
-        run: the number of the run.
-        outcome: what became of each example.
+      x: the best image so far; before the first step, the start.
+      margin: how far it is misclassified, max_{i != y} z_i - z_y; -inf before the first step.
+      run: the number of the run.
+      outcome: what became of each example.
     """
 
     x: Pixels
@@ -57,17 +58,17 @@ def make_square(*, norm: str, num_queries: int = 5000, initial_fraction: float =
     """Makes the attack Square; every step asks the network once, and never for a gradient.
 
     Args:
-        norm: `Linf`, `L2` or `L1`.
-        num_queries: images tried for each example, the start included, at least 1.
-        initial_fraction: of the image that the first windows cover, in (0, 1].
+      norm: `Linf`, `L2` or `L1`.
+      num_queries: images tried for each example, the start included, at least 1.
+      initial_fraction: of the image that the first windows cover, in (0, 1].
 
     Raises:
-        InputError: if the norm is unknown, or a number is not allowed.
+      InputError: if the norm is unknown, or a number is not allowed.
 
     Example:
-        >>> attack = make_square(norm="Linf", num_queries=100)
-        >>> attack.name, attack.num_steps, attack.backward_passes
-        ('square', 100, 0)
+      >>> attack = make_square(norm="Linf", num_queries=100)
+      >>> attack.name, attack.num_steps, attack.backward_passes
+      ('square', 100, 0)
     """
     if num_queries < 1:
         raise InputError(f"num_queries must be at least 1, got {num_queries}")
@@ -93,12 +94,12 @@ def _start(moves: Moves, examples: Examples, run: Int[Array, " B"], epsilon: Sca
     keys, _ = _keys_of(examples.keys, run, jnp.zeros_like(run))
     x = moves.start(keys, examples.images, epsilon)
     margin = jnp.full(len(x), -jnp.inf, examples.clean_logits.dtype)
-    return SquareState(x, margin, run, undecided(examples.images))
+    return SquareState(x, margin, run, initial_outcome(examples.images))
 
 
 def _step(
     moves: Moves,
-    predict: Predict,
+    predict: PredictWithKeys,
     examples: Examples,
     k: Int[Array, " B"],
     epsilon: Scalar,
@@ -134,6 +135,7 @@ def _each(values: Array) -> Array:
 
 
 def _stripes(keys: Array, images: Pixels, epsilon: Scalar) -> Pixels:
+    # One sign for a column and channel: vertical stripes, to which networks are sensitive.
     signs = sign_of(uniform_of(keys, (1, *images.shape[2:])))
     return project(images + epsilon * signs, images, norm="Linf", epsilon=epsilon)
 
@@ -148,6 +150,7 @@ def _propose_squares(
 ) -> Pixels:
     _, height, width, channels = images.shape
     side = jnp.asarray(sides_of(height, width))[k]
+    # One draw for all, cut up: two numbers for the corner, then a sign for each channel.
     uniform = uniform_of(keys, (2 + channels,))
     corner = corner_of(uniform[:, :2], side, height, width)
     signs = sign_of(uniform[:, None, None, 2:])

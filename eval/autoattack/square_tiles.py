@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.threat_model import Scalar, project
 
-from .attack import Pixels
 from .square_windows import Moves, SidesFn, corner_of, odd_sides, sign_of, uniform_of, window_mask
 
 PerChannel = Float[Array, "B 1 1 C"]
@@ -39,9 +39,9 @@ class TileNorm(NamedTuple):
     """What sets L2 and L1 apart.
 
     Attributes:
-        order: p of the norm.
-        decay: the exponent of the tiles' weights.
-        budget: (slack [B, 1, 1, 1], ||d_U||^p of each channel) to t_c.
+      order: p of the norm.
+      decay: the exponent of the tiles' weights.
+      budget: (slack [B, 1, 1, 1], ||d_U||^p of each channel) to t_c.
     """
 
     order: int
@@ -64,14 +64,15 @@ def tile_moves(norm: str, sides_of: SidesFn) -> Moves:
     """The moves in a norm of `TILE_NORMS`.
 
     Args:
-        norm: `L2` or `L1`.
-        sides_of: (height, width) to the window's side for each k, before it is made odd.
+      norm: `L2` or `L1`.
+      sides_of: (height, width) to the window's side for each k, before it is made odd.
     """
     return Moves(functools.partial(_start, norm), functools.partial(_propose, norm, sides_of))
 
 
 def _start(norm: str, keys: Array, images: Pixels, epsilon: Scalar) -> Pixels:
     height, width, channels = images.shape[1:]
+    # A fifth of the shorter side, as in the official code; what is left at the edges stays clean.
     side = max(min(height, width) // 5, 1)
     rows, columns = height // side, width // side
     uniform = uniform_of(keys, (rows, columns, 1 + channels))
@@ -96,9 +97,11 @@ def _propose(
 ) -> Pixels:
     _, height, width, channels = images.shape
     sides = odd_sides(sides_of(height, width), height, width)
+    # `k` is traced, so tiles of every side are made beforehand, and each example picks its own.
     distinct, number = np.unique(sides, return_inverse=True)
     tiles = jnp.asarray(centred_tiles(distinct.tolist(), height, width, norm=norm), images.dtype)
     side = jnp.asarray(sides)[k]
+    # Two numbers for each of two corners, one for the transpose, then a sign for each channel.
     uniform = uniform_of(keys, (5 + channels,))
     corners = [corner_of(uniform[:, i : i + 2], side, height, width) for i in (0, 2)]
     which = 2 * jnp.asarray(number, jnp.int32)[k] + (uniform[:, 4] > 0.5)
@@ -120,12 +123,12 @@ def redistribute(
     """The next perturbation before projection: W1 takes over the norm of both windows.
 
     Args:
-        perturbation: d.
-        fresh: rho_c times the tile in the first window, 0 elsewhere.
-        first: W1.
-        second: W2.
-        norm: `L2` or `L1` (static).
-        epsilon: the radius (traced).
+      perturbation: d.
+      fresh: rho_c times the tile in the first window, 0 elsewhere.
+      first: W1.
+      second: W2.
+      norm: `L2` or `L1` (static).
+      epsilon: the radius (traced).
     """
     order, _, budget = TILE_NORMS[norm]
 
@@ -135,10 +138,12 @@ def redistribute(
     def unit(values: Pixels, length_power: PerChannel) -> Pixels:
         return values / (length_power ** (1 / order) + 1e-12)
 
+    # Rounding may leave the sum above the budget, whose root would then be NaN.
     total = jnp.sum(power(perturbation), axis=3, keepdims=True)
     slack = jnp.maximum(epsilon**order - total, 0)
     new = jnp.where(first, fresh + unit(perturbation, power(perturbation, first)), 0)
     new = unit(new, power(new)) * budget(slack, power(perturbation, first | second))
+    # W1 last: where the windows overlap, what it takes over must not be erased again.
     return jnp.where(first, new, jnp.where(second, 0, perturbation))
 
 
@@ -146,13 +151,13 @@ def tile(side: int, *, norm: str) -> Float[np.ndarray, "side side"]:
     """The pattern that fills a window: its upper half positive, its lower half negative.
 
     Args:
-        side: of the window in pixels, at least 1 (where the upper half is empty).
-        norm: `L2` or `L1`.
+      side: of the window in pixels, at least 1 (where the upper half is empty).
+      norm: `L2` or `L1`.
 
     Example:
-        >>> print(tile(2, norm="L1"))
-        [[ 0.02777778  0.47222222]
-         [-0.02777778 -0.47222222]]
+      >>> print(tile(2, norm="L1"))
+      [[ 0.02777778  0.47222222]
+       [-0.02777778 -0.47222222]]
     """
     order, decay, _ = TILE_NORMS[norm]
 
@@ -178,8 +183,8 @@ def tiling(
     """A grid of tiles, each transposed or not, and with a sign of its own in each channel.
 
     Args:
-        uniform: in [0, 1), for each tile: first whether it is transposed, then the channels' signs.
-        pattern: the tile; height and width are the side times rows and columns.
+      uniform: in [0, 1), for each tile: first whether it is transposed, then the channels' signs.
+      pattern: the tile; height and width are the side times rows and columns.
     """
     num, rows, columns, draws = uniform.shape
     side = len(pattern)
@@ -196,7 +201,7 @@ def centred_tiles(
     """Each tile and its transpose, with the upper left corner in the middle of an empty canvas.
 
     Returns:
-        For side number i the tile at 2 i and its transpose at 2 i + 1; `placed` reads them.
+      For side number i the tile at 2 i and its transpose at 2 i + 1; `placed` reads them.
     """
     canvas = np.zeros((2 * len(sides), 2 * height, 2 * width))
     for i, side in enumerate(sides):

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from rctaf_jax.aliases import Pixels
 from rctaf_jax.threat_model import Scalar
-
-from .attack import Pixels
 
 THRESHOLDS = (10, 50, 200, 500, 1000, 2000, 4000)
 """The fraction is halved after each of these iterations, of `REFERENCE_QUERIES`."""
@@ -31,8 +30,8 @@ class Moves(NamedTuple):
     """How images change in one norm; the keys are the examples', fresh for each call.
 
     Attributes:
-        start: (keys, images, epsilon) to the first images.
-        propose: (keys, k, x, images, epsilon) to the next ones to try.
+      start: (keys, images, epsilon) to the first images.
+      propose: (keys, k, x, images, epsilon) to the next ones to try.
     """
 
     start: Callable[[Array, Pixels, Scalar], Pixels]
@@ -48,8 +47,8 @@ def window_sides(
     queries stretches the same course, so that a short run sees small windows too.
 
     Example:
-        >>> print(window_sides(5000, 0.8, 32, 32)[[10, 11, 4000, 4001]])
-        [29 20  4  3]
+      >>> print(window_sides(5000, 0.8, 32, 32)[[10, 11, 4000, 4001]])
+      [29 20  4  3]
     """
     iteration = np.arange(num_queries) * REFERENCE_QUERIES // num_queries
     num_halvings = np.searchsorted(THRESHOLDS, iteration)
@@ -61,8 +60,8 @@ def odd_sides(sides: Int[np.ndarray, " n"], height: int, width: int) -> Int[np.n
     """Windows that have a centre: odd and at least 3, where the image has room for them.
 
     Example:
-        >>> print(odd_sides(np.array([20, 7, 1]), 32, 32), odd_sides(np.array([4]), 4, 6))
-        [21  7  3] [3]
+      >>> print(odd_sides(np.array([20, 7, 1]), 32, 32), odd_sides(np.array([4]), 4, 6))
+      [21  7  3] [3]
     """
     shorter = min(height, width)
     largest = shorter if shorter % 2 else shorter - 1

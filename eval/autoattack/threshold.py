@@ -23,16 +23,16 @@ def largest_threshold(
     Numbers below the smallest normal one count as 0.
 
     Args:
-        is_allowed: of one t for each row; where it holds for a t, it holds for every smaller one.
-        num_rows: B.
-        dtype: float32 or float64.
+      is_allowed: of one t for each row; where it holds for a t, it holds for every smaller one.
+      num_rows: B.
+      dtype: float32 or float64.
 
     Example:
-        >>> values = jnp.array([[5.0, 1.0, 3.0]])
-        >>> def has_two_above(t):
-        ...     return jnp.sum(values >= t, axis=1, keepdims=True) >= 2
-        >>> print(largest_threshold(has_two_above, 1, "float32"))
-        [[3.]]
+      >>> values = jnp.array([[5.0, 1.0, 3.0]])
+      >>> def has_two_above(t):
+      ...     return jnp.sum(values >= t, axis=1, keepdims=True) >= 2
+      >>> print(largest_threshold(has_two_above, 1, "float32"))
+      [[3.]]
     """
     integer = _INTEGERS[jnp.dtype(dtype).itemsize]
     num_bits = 8 * jnp.dtype(dtype).itemsize - 1

@@ -14,28 +14,28 @@ from .square import make_square
 NUM_TARGETS = 9
 NUM_EOT = 20
 
-Make = Callable[[str, int], Attack]
+MakeAttack = Callable[[str, int], Attack]
 
 
 class Version(NamedTuple):
     """An ensemble.
 
     Attributes:
-        attacks: of each norm, in the order they run: (norm, classes) to an attack, each.
-        is_random: made for networks that draw random numbers of their own.
+      attacks: of each norm, in the order they run: (norm, classes) to an attack, each.
+      is_random: made for networks that draw random numbers of their own.
     """
 
-    attacks: dict[str, tuple[Make, ...]]
+    attacks: dict[str, tuple[MakeAttack, ...]]
     is_random: bool = False
 
 
-def _apgd(loss: str, restarts: int = 1, num_eot: int = 1) -> Make:
+def _apgd(loss: str, restarts: int = 1, num_eot: int = 1) -> MakeAttack:
     return lambda norm, classes: make_apgd(
         norm=norm, loss=loss, num_restarts=restarts, num_eot=num_eot
     )
 
 
-def _apgd_t(num_targets: int = NUM_TARGETS) -> Make:
+def _apgd_t(num_targets: int = NUM_TARGETS) -> MakeAttack:
     return lambda norm, classes: make_apgd_targeted(
         norm=norm, num_targets=min(num_targets, classes - 1)
     )
@@ -64,7 +64,7 @@ VERSIONS = {
     "rand": Version({"Linf": _RAND, "L2": _RAND, "L1": _RAND}, is_random=True),
 }
 
-ATTACKS: dict[str, Make] = {
+ATTACKS: dict[str, MakeAttack] = {
     "apgd-ce": _apgd("ce"),
     "apgd-dlr": _apgd("dlr"),
     "apgd-t": _apgd_t(),
@@ -78,7 +78,7 @@ def version_of(name: str) -> Version:
     """The row of `VERSIONS` with this name.
 
     Raises:
-        InputError: if there is none.
+      InputError: if there is none.
     """
     return lookup("version", name, VERSIONS)
 
@@ -89,8 +89,8 @@ def attacks_named(
     """The attacks of a version, or those listed instead, for a number of classes.
 
     Raises:
-        InputError: if a name is unknown, nothing is listed, an attack is made for another norm, or
-            there are fewer classes than an attack needs; then it names those that can run.
+      InputError: if a name is unknown, nothing is listed, an attack is made for another norm, or
+          there are fewer classes than an attack needs; then it names those that can run.
     """
     made = tuple(make(norm, num_classes) for make in version_of(version).attacks[norm])
     if attacks is not None:

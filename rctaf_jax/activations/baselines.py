@@ -90,8 +90,8 @@ def gelu_polynomial(order: int) -> Polynomial:
     """P with gelu^(order) = P(x) phi(x), phi the normal density, for order >= 2.
 
     Example, gelu'' = (2 - x^2) phi:
-        >>> gelu_polynomial(2)
-        Polynomial(terms=(((0,), 2), ((2,), -1)))
+      >>> gelu_polynomial(2)
+      Polynomial(terms=(((0,), 2), ((2,), -1)))
     """
     if order == 2:
         return Polynomial.of([((0,), 2), ((2,), -1)])
@@ -124,8 +124,8 @@ def mish_polynomial(order: int) -> Polynomial:
     s' = s - s^2 and v' = v (1 - s - 2 t s).
 
     Example, mish' = t + x v, exponents in the order (x, v, t, s):
-        >>> mish_polynomial(1)
-        Polynomial(terms=(((0, 0, 1, 0), 1), ((1, 1, 0, 0), 1)))
+      >>> mish_polynomial(1)
+      Polynomial(terms=(((0, 0, 1, 0), 1), ((1, 1, 0, 0), 1)))
     """
     if order == 0:
         return Polynomial.of([((1, 0, 1, 0), 1)])
@@ -201,16 +201,16 @@ def baseline_derivative(name: str, x: Float[Array, "*x"], order: int) -> Float[A
     """n-th derivative of the baseline `name`, elementwise, in closed form.
 
     Args:
-        name: a key of `BASELINES`.
-        x: inputs; 16-bit floats are computed in float32.
-        order: number of derivatives, an int >= 0; 0 is the function itself.
+      name: a key of `BASELINES`.
+      x: inputs; 16-bit floats are computed in float32.
+      order: number of derivatives, an int >= 0; 0 is the function itself.
 
     Raises:
-        InputError: order is not an int >= 0, or x is complex.
+      InputError: order is not an int >= 0, or x is complex.
 
     Example:
-        >>> float(baseline_derivative("swish", jnp.array(0.0), 2))
-        0.5
+      >>> float(baseline_derivative("swish", jnp.array(0.0), 2))
+      0.5
     """
     check_index("order", order)
     return _curve(BASELINES[name].evaluate, order)(as_float(x))

@@ -74,15 +74,15 @@ def curvature_extrema(beta: int) -> tuple[Extremum, ...]:
     to 19 and 2 beta + 9 at 20. The outermost lies at |u| = 3.4, 5.5, 7.7, ... for beta = 1, 2, 3.
 
     Args:
-        beta: number of recursions, a Python int from 0 to 20; relative errors of the values stay
-            below 1e-12 for beta <= 9 and 1e-8 for all.
+      beta: number of recursions, a Python int from 0 to 20; relative errors of the values stay
+          below 1e-12 for beta <= 9 and 1e-8 for all.
 
     Raises:
-        InputError: beta is not such an int.
+      InputError: beta is not such an int.
 
     Example:
-        >>> [(round(u, 3), round(v, 3)) for u, v in curvature_extrema(1)]
-        [(-3.436, -0.037), (0.0, 0.5), (3.436, -0.037)]
+      >>> [(round(u, 3), round(v, 3)) for u, v in curvature_extrema(1)]
+      [(-3.436, -0.037), (0.0, 0.5), (3.436, -0.037)]
     """
     check_index("beta", beta)
     if beta > LARGEST_BETA:
@@ -113,18 +113,18 @@ def max_curvature(alpha: Any, *, beta: int) -> Any:
     """Largest second derivative of RCT-AF, alpha * max |g_beta''|.
 
     Args:
-        alpha: a float or array > 0, possibly traced.
-        beta: number of recursions, a Python int >= 0.
+      alpha: a float or array > 0, possibly traced.
+      beta: number of recursions, a Python int >= 0.
 
     Returns:
-        A float for a float, else an array of alpha's shape.
+      A float for a float, else an array of alpha's shape.
 
     Raises:
-        InputError: beta is not an int >= 0, or a concrete alpha is not positive and finite.
+      InputError: beta is not an int >= 0, or a concrete alpha is not positive and finite.
 
     Example:
-        >>> max_curvature(14.0, beta=1)
-        7.0
+      >>> max_curvature(14.0, beta=1)
+      7.0
     """
     check_positive_array("alpha", alpha)
     return alpha * abs(_peak(beta).value)
@@ -134,18 +134,18 @@ def alpha_for_curvature(curvature: Any, *, beta: int) -> Any:
     """The alpha at which RCT-AF has the given max |sigma''|: the inverse of `max_curvature`.
 
     Args:
-        curvature: a float or array > 0, possibly traced.
-        beta: number of recursions, a Python int >= 0.
+      curvature: a float or array > 0, possibly traced.
+      beta: number of recursions, a Python int >= 0.
 
     Returns:
-        A float for a float, else an array of curvature's shape.
+      A float for a float, else an array of curvature's shape.
 
     Raises:
-        InputError: beta is not an int >= 0, or a concrete curvature is not positive and finite.
+      InputError: beta is not an int >= 0, or a concrete curvature is not positive and finite.
 
     Example:
-        >>> alpha_for_curvature(7.0, beta=0)
-        28.0
+      >>> alpha_for_curvature(7.0, beta=0)
+      28.0
     """
     check_positive_array("curvature", curvature)
     return curvature / abs(_peak(beta).value)
@@ -155,7 +155,7 @@ def check_positive_array(name: str, value: Any) -> None:
     """Raises InputError unless value is traced, or positive and finite throughout.
 
     Example:
-        >>> check_positive_array("alpha", 1.0)
+      >>> check_positive_array("alpha", 1.0)
     """
     if isinstance(value, Tracer):
         return
@@ -171,7 +171,7 @@ def family_curvature(beta: int, alpha: float) -> Curvature:
     """Curvature of RCT-AF.
 
     Example:
-        >>> family_curvature(1, 14.0)
-        Curvature(value=7.0, location=0.0, note='', paper_value=None)
+      >>> family_curvature(1, 14.0)
+      Curvature(value=7.0, location=0.0, note='', paper_value=None)
     """
     return Curvature(max_curvature(alpha, beta=beta), _peak(beta).location / alpha)

@@ -26,7 +26,7 @@ from rctaf_jax.errors import InputError
 
 from .polynomial import (
     Polynomial,
-    Split,
+    SplitPolynomial,
     check_index,
     differentiate,
     euler,
@@ -36,7 +36,7 @@ from .polynomial import (
     split,
 )
 
-Curve = Callable[[Array, Array], Array]
+Elementwise = Callable[[Array, Array], Array]
 
 
 def rct_af(x: Float[ArrayLike, "*x"], alpha: Float[ArrayLike, "*a"], *, beta: int) -> Array:
@@ -46,27 +46,27 @@ def rct_af(x: Float[ArrayLike, "*x"], alpha: Float[ArrayLike, "*a"], *, beta: in
     sigma_{beta+1} = x sigma_beta'. For alpha -> inf every member tends to relu(x).
 
     Args:
-        x: inputs; integers become floats. bfloat16 and float16 are computed in float32.
-        alpha: sharpness > 0, broadcast against x. It may be traced: one compiled program serves all
-            values, and it may be differentiated. A traced alpha <= 0 cannot be refused, and gives
-            values without meaning.
-        beta: number of recursions, a Python int >= 0 (static). The terms cancel more and more:
-            relative to the largest value, float32 errors are 5e-7 up to beta = 3, 4e-6 at 6 and
-            2e-4 at 10; float32 refuses beta from about 13 on.
+      x: inputs; integers become floats. bfloat16 and float16 are computed in float32.
+      alpha: sharpness > 0, broadcast against x. It may be traced: one compiled program serves all
+          values, and it may be differentiated. A traced alpha <= 0 cannot be refused, and gives
+          values without meaning.
+      beta: number of recursions, a Python int >= 0 (static). The terms cancel more and more:
+          relative to the largest value, float32 errors are 5e-7 up to beta = 3, 4e-6 at 6 and
+          2e-4 at 10; float32 refuses beta from about 13 on.
 
     Returns:
-        Array of the broadcast shape and of x's floating type. Finite for finite x; the limits are
-        0 at -inf and inf at +inf; NaN for NaN.
+      Array of the broadcast shape and of x's floating type. Finite for finite x; the limits are
+      0 at -inf and inf at +inf; NaN for NaN.
 
     Raises:
-        InputError: beta is not an int >= 0, alpha a number that is not positive and finite, x
-            complex, or beta so large that the terms overflow x's type.
+      InputError: beta is not an int >= 0, alpha a number that is not positive and finite, x
+          complex, or beta so large that the terms overflow x's type.
 
     Source: equations (1), (3) and (5).
 
     Example:
-        >>> rct_af(jnp.array([-1.0, 0.0, 1.0]), 4.0, beta=0).round(4).tolist()
-        [0.0044999998062849045, 0.17329999804496765, 1.0045000314712524]
+      >>> rct_af(jnp.array([-1.0, 0.0, 1.0]), 4.0, beta=0).round(4).tolist()
+      [0.0044999998062849045, 0.17329999804496765, 1.0045000314712524]
     """
     return rct_af_derivative(x, alpha, beta=beta, order=0)
 
@@ -80,21 +80,21 @@ def rct_af_derivative(
     one exponential (two from the third order on, for odd orders) and a polynomial.
 
     Args:
-        x, alpha, beta: as for `rct_af`.
-        order: number of derivatives, a Python int >= 0 (static).
+      x, alpha, beta: as for `rct_af`.
+      order: number of derivatives, a Python int >= 0 (static).
 
     Returns:
-        Array of the broadcast shape and of x's floating type. float16 overflows to inf where the
-        derivative itself exceeds 65504, which alpha = 400 reaches at the third order.
+      Array of the broadcast shape and of x's floating type. float16 overflows to inf where the
+      derivative itself exceeds 65504, which alpha = 400 reaches at the third order.
 
     Raises:
-        InputError: as for `rct_af`, or order is not an int >= 0.
+      InputError: as for `rct_af`, or order is not an int >= 0.
 
     Source: equations (2), (4) and (6) for order 2.
 
     Example, the largest second derivative of beta = 1 is alpha / 2:
-        >>> float(rct_af_derivative(0.0, 14.0, beta=1, order=2))
-        7.0
+      >>> float(rct_af_derivative(0.0, 14.0, beta=1, order=2))
+      7.0
     """
     check_index("beta", beta)
     check_index("order", order)
@@ -106,8 +106,8 @@ def as_float(x: Any) -> Array:
     """x as an array of a real floating type; integers and booleans take JAX's default float.
 
     Example:
-        >>> as_float(1).dtype.name
-        'float32'
+      >>> as_float(1).dtype.name
+      'float32'
     """
     x = jnp.asarray(x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
@@ -119,8 +119,8 @@ def compute_dtype(x: Array) -> Any:
     """The type to compute in: float32 for 16-bit floats and below, else x's own.
 
     Example:
-        >>> compute_dtype(jnp.zeros((), jnp.bfloat16)).name
-        'float32'
+      >>> compute_dtype(jnp.zeros((), jnp.bfloat16)).name
+      'float32'
     """
     return x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
@@ -132,7 +132,7 @@ def _as_alpha(alpha: Any, x: Array) -> Array:
 
 
 @functools.cache
-def _curve(expression: Polynomial, power: int) -> Curve:
+def _curve(expression: Polynomial, power: int) -> Elementwise:
     """alpha^power E(alpha x) with the closed-form JVP rule of the module's docstring."""
 
     @jax.custom_jvp
@@ -172,7 +172,7 @@ def _evaluate(expression: Polynomial, power: int, x: Array, alpha: Array) -> Arr
     return jnp.maximum(x, 0) + value if is_growing else value
 
 
-def _at_minus(parts: Split, size: Array) -> Array:
+def _at_minus(parts: SplitPolynomial, size: Array) -> Array:
     """E(-size), where every term decays with exp(-size)."""
     limit = underflow(size.dtype)
     if largest_value(parts.decaying, limit) > float(jnp.finfo(size.dtype).max):
@@ -204,7 +204,7 @@ def underflow(dtype: Any) -> int:
     """A whole number whose negative exponential is exactly 0 in `dtype`.
 
     Example:
-        >>> float(jnp.exp(-jnp.float32(underflow(jnp.float32))))
-        0.0
+      >>> float(jnp.exp(-jnp.float32(underflow(jnp.float32))))
+      0.0
     """
     return 750 if jnp.finfo(dtype).bits == 64 else 106

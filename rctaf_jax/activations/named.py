@@ -19,8 +19,8 @@ from .curvature import Curvature, alpha_for_curvature, family_curvature
 from .family import rct_af, rct_af_derivative
 from .polynomial import check_index
 
-FAMILY = "rct-af"
-_BETA = f"{FAMILY}:beta="
+_FAMILY = "rct-af"
+_BETA = f"{_FAMILY}:beta="
 
 ActivationFunction = Callable[[Array, Array | None], Array]
 
@@ -30,18 +30,18 @@ class Activation:
     """An activation function and its sharpness.
 
     Attributes:
-        name: the family, such as "rct-af:beta=1" or "gelu"; static.
-        function: (x, alpha) -> sigma(x); the same object for the same family. Baselines ignore
-            alpha.
-        alpha: sharpness, None for the baselines.
-        beta: number of recursions of RCT-AF, None for the baselines.
+      name: the family, such as "rct-af:beta=1" or "gelu"; static.
+      function: (x, alpha) -> sigma(x); the same object for the same family. Baselines ignore
+          alpha.
+      alpha: sharpness, None for the baselines.
+      beta: number of recursions of RCT-AF, None for the baselines.
 
     Example:
-        >>> swish = parse_activation("rct-af:beta=1,curvature=7")
-        >>> swish.alpha, swish.max_curvature, swish.text
-        (14.0, 7.0, 'rct-af:beta=1,alpha=14')
-        >>> float(swish.derivative(0.0, 2))
-        7.0
+      >>> swish = parse_activation("rct-af:beta=1,curvature=7")
+      >>> swish.alpha, swish.max_curvature, swish.text
+      (14.0, 7.0, 'rct-af:beta=1,alpha=14')
+      >>> float(swish.derivative(0.0, 2))
+      7.0
     """
 
     name: str
@@ -83,21 +83,21 @@ def activation_names() -> tuple[str, ...]:
     """The names that `parse_activation` knows.
 
     Example:
-        >>> activation_names()[:3]
-        ('rct-af', 'identity', 'relu')
+      >>> activation_names()[:3]
+      ('rct-af', 'identity', 'relu')
     """
-    return (FAMILY, *BASELINES)
+    return (_FAMILY, *BASELINES)
 
 
 def activation_label(name: str) -> str:
     """An activation's name as people write it; any other text as it is.
 
     Args:
-        name: of an `Activation`, such as "rct-af:beta=1" or "gelu".
+      name: of an `Activation`, such as "rct-af:beta=1" or "gelu".
 
     Example:
-        >>> activation_label("rct-af:beta=1"), activation_label("leaky_relu")
-        ('RCT-AF β = 1', 'Leaky ReLU')
+      >>> activation_label("rct-af:beta=1"), activation_label("leaky_relu")
+      ('RCT-AF β = 1', 'Leaky ReLU')
     """
     if name.startswith(_BETA):
         return f"RCT-AF β = {name.removeprefix(_BETA)}"
@@ -112,16 +112,16 @@ def parse_activation(text: str | Activation) -> Activation:
     `-` and `_` are the same. An `Activation` is returned as it is.
 
     Args:
-        text: such as "rct-af:beta=1,curvature=7", "RCT-AF: beta=0, alpha=28" or "gelu".
+      text: such as "rct-af:beta=1,curvature=7", "RCT-AF: beta=0, alpha=28" or "gelu".
 
     Raises:
-        InputError: the name, a key or a value is not one of those.
+      InputError: the name, a key or a value is not one of those.
 
     Example:
-        >>> parse_activation("rct-af:beta=0,curvature=7").alpha
-        28.0
-        >>> parse_activation("GELU").text
-        'gelu'
+      >>> parse_activation("rct-af:beta=0,curvature=7").alpha
+      28.0
+      >>> parse_activation("GELU").text
+      'gelu'
     """
     if isinstance(text, Activation):
         return text
@@ -135,7 +135,7 @@ def parse_activation(text: str | Activation) -> Activation:
             f"unknown activation {text!r}; known are {', '.join(activation_names())}, the first "
             f"with settings, such as {_EXAMPLE!r}."
         )
-    if canonical == FAMILY:
+    if canonical == _FAMILY:
         return _family_activation(text, _settings(text, settings))
     if colon:
         raise InputError(f"activation {text!r}: {canonical} takes no settings.")

@@ -33,9 +33,9 @@ class Polynomial:
     polynomials are equal objects and can be static arguments.
 
     Example:
-        >>> x = Polynomial.of([((1,), 1)])
-        >>> x * x + x.scaled(3)
-        Polynomial(terms=(((1,), 3), ((2,), 1)))
+      >>> x = Polynomial.of([((1,), 1)])
+      >>> x * x + x.scaled(3)
+      Polynomial(terms=(((1,), 3), ((2,), 1)))
     """
 
     terms: tuple[tuple[Monomial, int], ...]
@@ -69,13 +69,13 @@ def derive(polynomial: Polynomial, derivatives: Sequence[Polynomial]) -> Polynom
     """Derivative by Leibniz's rule, given the derivative of each generator.
 
     Args:
-        polynomial: in generators y_0, y_1, ...
-        derivatives: y_0', y_1', ... as polynomials in the same generators.
+      polynomial: in generators y_0, y_1, ...
+      derivatives: y_0', y_1', ... as polynomials in the same generators.
 
     Example, sigmoid' = sigmoid - sigmoid^2, so (sigmoid^2)' = 2 sigmoid^2 - 2 sigmoid^3:
-        >>> slope = Polynomial.of([((1,), 1), ((2,), -1)])
-        >>> derive(Polynomial.of([((2,), 1)]), [slope])
-        Polynomial(terms=(((2,), 2), ((3,), -2)))
+      >>> slope = Polynomial.of([((1,), 1), ((2,), -1)])
+      >>> derive(Polynomial.of([((2,), 1)]), [slope])
+      Polynomial(terms=(((2,), 2), ((3,), -2)))
     """
     pieces: list[tuple[Monomial, int]] = []
     for monomial, coefficient in polynomial.terms:
@@ -93,8 +93,8 @@ def horner(polynomial: Polynomial, values: Sequence[Any]) -> Any:
     Coefficients enter as floats, because JAX refuses Python integers beyond 32 bits.
 
     Example, 1 + 2 x y + 3 x^2 at x = 2, y = 5:
-        >>> horner(Polynomial.of([((0, 0), 1), ((1, 1), 2), ((2, 0), 3)]), (2.0, 5.0))
-        33.0
+      >>> horner(Polynomial.of([((0, 0), 1), ((1, 1), 2), ((2, 0), 3)]), (2.0, 5.0))
+      33.0
     """
     if not values:
         return float(sum(coefficient for _, coefficient in polynomial.terms))
@@ -159,18 +159,18 @@ def rct_polynomial(beta: int, order: int = 0) -> Polynomial:
     """g_beta^(order), exactly: the polynomials behind equations (1) to (6).
 
     Args:
-        beta: number of applications of the recursion, an int >= 0.
-        order: number of derivatives in u, an int >= 0.
+      beta: number of applications of the recursion, an int >= 0.
+      order: number of derivatives in u, an int >= 0.
 
     Returns:
-        Polynomial with exponents of (softplus, s, u, r, q).
+      Polynomial with exponents of (softplus, s, u, r, q).
 
     Raises:
-        InputError: beta or order is not an int >= 0.
+      InputError: beta or order is not an int >= 0.
 
     Example, g_1'' = 2 q + u r q, which is equation (4) at alpha = 1:
-        >>> rct_polynomial(1, 2)
-        Polynomial(terms=(((0, 0, 0, 0, 1), 2), ((0, 0, 1, 1, 1), 1)))
+      >>> rct_polynomial(1, 2)
+      Polynomial(terms=(((0, 0, 0, 0, 1), 2), ((0, 0, 1, 1, 1), 1)))
     """
     check_index("beta", beta)
     check_index("order", order)
@@ -185,13 +185,13 @@ def check_index(name: str, value: object) -> None:
     """Raises InputError unless `value` is a Python int >= 0 (a bool is none).
 
     Example:
-        >>> check_index("beta", 2)
+      >>> check_index("beta", 2)
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InputError(f"{name} is {value!r}; it must be an int >= 0.")
 
 
-class Split(NamedTuple):
+class SplitPolynomial(NamedTuple):
     """A polynomial of the family's ring, sorted by behaviour: see `split`."""
 
     softplus: int
@@ -201,29 +201,29 @@ class Split(NamedTuple):
     is_odd: bool
 
 
-def split(polynomial: Polynomial) -> Split:
+def split(polynomial: Polynomial) -> SplitPolynomial:
     """Sorts c softplus + d s + e u s + q P(r, u, q) into c, d, e and P.
 
     The parity is that of q P; softplus - u/2 and u s - u/2 are even like their partners, s - 1/2 is
     odd like its partners, so an expression never mixes the two.
 
     Example, g_1' = s + u q is odd up to its constant 1/2:
-        >>> parts = split(rct_polynomial(1, 1))
-        >>> parts.sigmoid, parts.decaying.terms, parts.is_odd
-        (1, (((0, 1, 0), 1),), True)
+      >>> parts = split(rct_polynomial(1, 1))
+      >>> parts.sigmoid, parts.decaying.terms, parts.is_odd
+      (1, (((0, 1, 0), 1),), True)
     """
     terms = dict(polynomial.terms)
     linear = [terms.pop(m, 0) for m in ((1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 1, 1, 0, 0))]
     decaying = Polynomial.of(((m[R], m[U], m[Q] - 1), c) for m, c in terms.items())
     is_odd = bool(linear[1]) or any((m[R] + m[U]) % 2 for m in terms)
-    return Split(linear[0], linear[1], linear[2], decaying, is_odd)
+    return SplitPolynomial(linear[0], linear[1], linear[2], decaying, is_odd)
 
 
 def largest_value(decaying: Polynomial, limit: int) -> int:
     """Bound on |P(r, u, q)| for |u| <= limit, where |r| <= 1 and 0 <= q <= 1.
 
     Example:
-        >>> largest_value(split(rct_polynomial(1, 2)).decaying, 10)
-        12
+      >>> largest_value(split(rct_polynomial(1, 2)).decaying, 10)
+      12
     """
     return sum(abs(coefficient) * limit ** monomial[1] for monomial, coefficient in decaying.terms)

@@ -20,7 +20,7 @@ from .dataset import Dataset, Split
 
 __all__ = ["NAMES", "Dataset", "Split", "load", "subset"]
 
-NAMES = ("digits", *tfds_source.NAMES)
+NAMES = ("digits", *tfds_source.CIFAR)
 
 
 def load(name: str | Path, data_dir: str | Path | None = None) -> Dataset:
@@ -53,12 +53,12 @@ def load(name: str | Path, data_dir: str | Path | None = None) -> Dataset:
     path = expand_home(text)
     if text == "digits":
         return npz_source.read_digits()
-    if text in tfds_source.NAMES:
+    if text in tfds_source.CIFAR:
         return tfds_source.read_named(text, None if data_dir is None else Path(data_dir))
     if path.suffix.lower() == ".npz":
         return npz_source.read_npz(path)
     if text and path.is_dir():
-        return tfds_source.read_folder(path)
+        return tfds_source.read_prepared(path)
     raise InputError(
         f"unknown dataset {text!r}: expected {', '.join(NAMES)}, a path that ends in .npz, or an "
         "existing folder that TFDS prepared"

@@ -26,7 +26,7 @@ from rctaf_jax.typed_json import read_json
 
 from .dataset import Dataset, Split, checked
 
-NAMES = ("cifar10", "cifar100")
+CIFAR = ("cifar10", "cifar100")
 
 _INFO_FILE, _FEATURES_FILE = "dataset_info.json", "features.json"
 # Both spellings that protocol buffers read, and that of TFDS before 4.5.
@@ -49,7 +49,7 @@ def read_named(name: str, data_dir: Path | None) -> Dataset:
     """Reads `cifar10` or `cifar100`, preparing it first if it is absent and TensorFlow is there.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `CIFAR`.
         data_dir: where to look first: a TFDS data folder, or the dataset's own folder (with or
             without its version). TFDS's default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`)
             comes second.
@@ -66,7 +66,7 @@ def read_named(name: str, data_dir: Path | None) -> Dataset:
     return _read(_prepare(name, roots), expected_name=name)
 
 
-def read_folder(folder: Path) -> Dataset:
+def read_prepared(folder: Path) -> Dataset:
     """Reads any classification dataset that TFDS prepared, with splits `train` and `test`.
 
     Args:
@@ -232,7 +232,7 @@ def _source(info: Any, images: list[bytes]) -> str:
     """What the files themselves say: their encoding, and TFDS's metadata."""
     is_jpeg = any(image.startswith(_JPEG_START) for image in images)
     kind = f"{info.name} {info.version} in TFDS's {info.file_format.value} format"
-    if is_jpeg and info.name in NAMES:
+    if is_jpeg and info.name in CIFAR:
         kind = f"JPEG-encoded copy, whose pixels differ from the lossless original's, of {kind}"
     elif is_jpeg:
         kind = f"JPEG-encoded {kind}"

@@ -7,7 +7,7 @@ import pytest
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval import PGDResult, make_fgsm, make_pgd
-from rctaf_jax.eval.pgd import LOSSES
+from rctaf_jax.eval.pgd import PGD_LOSSES
 from rctaf_jax.threat_model import NORMS
 
 EPSILON = {"Linf": 0.1, "L2": 0.15, "L1": 0.2}
@@ -48,7 +48,7 @@ def _clean_margin(weights: np.ndarray, examples: Examples) -> np.ndarray:
 
 
 @names
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", PGD_LOSSES)
 def test_linear_classifier_in_closed_form(norm: str, loss: str, examples: Examples) -> None:
     """Robust if and only if the margin exceeds epsilon ||w||_dual; one program for all."""
     traced = []
@@ -89,7 +89,7 @@ def test_small_grid_by_brute_force(examples: Examples) -> None:
     grid = np.stack(np.meshgrid(offsets, offsets), -1).reshape(-1, 1, 1, 2).swapaxes(2, 3)
     worst = np.array(
         [
-            LOSSES["margin"](
+            PGD_LOSSES["margin"](
                 _curved(weights, jnp.asarray(image + grid.reshape(-1, *image.shape))),
                 jnp.full(len(grid), label),
             ).max()
@@ -145,7 +145,7 @@ def test_more_restarts_break_more(runs: dict[int, PGDResult]) -> None:
     # Of images that stay robust the one with the highest loss is kept.
     held = six.robust
     losses = [
-        LOSSES["ce"](_curved(WEIGHTS, run.adversarial), jnp.asarray(GREY[1]))[held]
+        PGD_LOSSES["ce"](_curved(WEIGHTS, run.adversarial), jnp.asarray(GREY[1]))[held]
         for run in (six, one)
     ]
     assert (losses[0] >= losses[1] - 1e-5).all()

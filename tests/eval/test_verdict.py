@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rctaf_jax.eval.verdict import judge, require_allowed
+from rctaf_jax.eval.verdict import judge_logits, require_allowed
 from rctaf_jax.threat_model import ThreatModel
 
 CLEAN = np.full((3, 2, 2, 1), 0.5, np.float32)
@@ -13,7 +13,7 @@ CLEAN = np.full((3, 2, 2, 1), 0.5, np.float32)
 def test_judge(convert: object) -> None:
     inf, nan = jnp.inf, jnp.nan
     logits = jnp.array([[1.0, 2.0], [2.0, 1.0], [1.0, 1.0], [nan, 1.0], [0.0, inf], [-inf, 0.0]])
-    correct, nonfinite = convert(judge)(logits, jnp.array([1, 1, 0, 1, 1, 1]))
+    correct, nonfinite = convert(judge_logits)(logits, jnp.array([1, 1, 0, 1, 1, 1]))
     assert correct.tolist() == [True, False, True, False, False, False]
     assert nonfinite.tolist() == [False, False, False, True, True, True]
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import t as student
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.hessian import Estimate, coordinates, relative_error
+from rctaf_jax.hessian import HessianEstimate, coordinates, relative_error
 
 KEY = jax.random.key(0)
 SIZES = (30, 1, 9)
@@ -41,26 +41,28 @@ def _run(numbers: range, key: jax.Array = KEY) -> coordinates.CoordinateSums:
     return coordinates.run(coordinates.init(_params()), key, numbers, _product, _params())
 
 
-def _simulated(key: jax.Array, count: int) -> Estimate:
+def _simulated(key: jax.Array, count: int) -> HessianEstimate:
     """The estimate from entries that are looked up."""
     state = coordinates.init(_params())
-    for array, place in coordinates.draw(key, _params(), count).tolist():
+    for array, place in coordinates.draw_parameters(key, _params(), count).tolist():
         state = coordinates._add(state, array, DIAGONALS[array][place])
     return coordinates.estimate(state, _params())
 
 
 def test_the_order_is_a_permutation_and_keeps_its_beginning() -> None:
-    order = coordinates.draw(KEY, _params(), SIZE)
+    order = coordinates.draw_parameters(KEY, _params(), SIZE)
     assert sorted(map(tuple, order.tolist())) == [
         (array, place) for array, size in enumerate(SIZES) for place in range(size)
     ]
     for count in (0, 1, 5, 17):
-        np.testing.assert_array_equal(coordinates.draw(KEY, _params(), count), order[:count])
-    assert (coordinates.draw(jax.random.key(1), _params(), SIZE) != order).any()
+        np.testing.assert_array_equal(
+            coordinates.draw_parameters(KEY, _params(), count), order[:count]
+        )
+    assert (coordinates.draw_parameters(jax.random.key(1), _params(), SIZE) != order).any()
 
 
 def test_two_of_each_array_first_then_by_the_root_of_the_size() -> None:
-    order = coordinates.draw(KEY, {"a": jnp.zeros(900), "b": jnp.zeros(100)}, 200)
+    order = coordinates.draw_parameters(KEY, {"a": jnp.zeros(900), "b": jnp.zeros(100)}, 200)
     assert order[:4, 0].tolist() == [0, 1, 0, 1]
     shares = np.bincount(order[:, 0])
     assert abs(shares[0] - 3 * shares[1]) <= 6
@@ -69,7 +71,7 @@ def test_two_of_each_array_first_then_by_the_root_of_the_size() -> None:
 def test_every_entry_is_as_likely_as_any_other() -> None:
     counts = np.zeros(9)
     for seed in range(600):
-        order = coordinates.draw(jax.random.key(seed), _params(), 12)
+        order = coordinates.draw_parameters(jax.random.key(seed), _params(), 12)
         counts[order[order[:, 0] == 2, 1]] += 1
     expected = counts.sum() / 9
     assert np.sum((counts - expected) ** 2 / expected) < 26.1  # chi-square, 8 degrees, 0.1%
@@ -79,7 +81,7 @@ def test_equals_the_textbook() -> None:
     """Stratified sampling by hand, from the same entries of the dense matrix."""
     numbers = range(20)
     result = coordinates.estimate(_run(numbers), _params())
-    order = coordinates.draw(KEY, _params(), 20)
+    order = coordinates.draw_parameters(KEY, _params(), 20)
     q, variance, degrees = 0.0, 0.0, 0.0
     for array, size in enumerate(SIZES):
         squares = DIAGONALS[array][order[order[:, 0] == array, 1]] ** 2

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from rctaf_jax.errors import InputError
 from rctaf_jax.hessian import (
     DiagonalSums,
-    Estimate,
+    HessianEstimate,
     estimate,
     exact_estimate,
     init,
@@ -58,7 +58,7 @@ def _stream(seed: int, num_probes: int, num_groups: int) -> DiagonalSums:
     return run(start, jax.random.key(seed), range(num_probes), _product)
 
 
-def _many(num_probes: int, num_groups: int) -> list[Estimate]:
+def _many(num_probes: int, num_groups: int) -> list[HessianEstimate]:
     """Independent runs, compiled as one program."""
 
     @jax.jit

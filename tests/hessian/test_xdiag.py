@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from rctaf_jax.errors import InputError
 from rctaf_jax.hessian import (
     DiagonalSums,
-    Estimate,
+    HessianEstimate,
     estimate,
     init,
     merge,
@@ -231,7 +231,7 @@ def trained_hessian() -> np.ndarray:
 
 def _at_equal_cost(
     hessian: np.ndarray, seed: int, num_products: int, block_size: int
-) -> tuple[Estimate, Estimate]:
+) -> tuple[HessianEstimate, HessianEstimate]:
     """XDiag's estimate and Hutchinson's."""
     product, key = _product_of(hessian), jax.random.key(seed)
     start = init(_tree(jnp.zeros(len(hessian))), num_groups=2)

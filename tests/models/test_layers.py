@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from rctaf_jax.activations import parse_activation
-from rctaf_jax.models.layers import BatchNorm, Settings, batch_statistics, stages
+from rctaf_jax.models.layers import BatchNorm, LayerSettings, batch_statistics, stages
 
 SWISH = parse_activation("rct-af:beta=1,alpha=3")
 
 
 def settings(dtype=jnp.float32):
-    return Settings(SWISH.function, jnp.dtype(dtype))
+    return LayerSettings(SWISH.function, jnp.dtype(dtype))
 
 
 def variables(channels):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rctaf_jax.models import create
-from rctaf_jax.models.layers import Settings
+from rctaf_jax.models.layers import LayerSettings
 from rctaf_jax.models.preact_resnet import PreactBlock
 
 
@@ -15,7 +15,7 @@ def test_published_number_of_parameters():
 
 def block_output(features, stride, x):
     """A block with zero 3x3 kernels, cubing, and a shortcut of ones."""
-    settings = Settings(lambda x, alpha: x**3, jnp.dtype(jnp.float32))
+    settings = LayerSettings(lambda x, alpha: x**3, jnp.dtype(jnp.float32))
     block = PreactBlock(settings, features, stride)
     cube = settings.activation(None)
     variables = block.init(jax.random.key(0), x, cube, train=False)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rctaf_jax.models import create
-from rctaf_jax.models.layers import Settings
+from rctaf_jax.models.layers import LayerSettings
 from rctaf_jax.models.resnet import BasicBlock
 
 
@@ -26,7 +26,7 @@ def test_resnet_mini_by_hand():
 
 def test_block_activates_after_addition():
     """With all kernels zero the block is sigma(x): a cube tells it from sigma before addition."""
-    settings = Settings(lambda x, alpha: x**3, jnp.dtype(jnp.float32))
+    settings = LayerSettings(lambda x, alpha: x**3, jnp.dtype(jnp.float32))
     block = BasicBlock(settings, features=2, stride=1)
     x = jnp.linspace(-1, 1, 18).reshape(1, 3, 3, 2)
     cube = settings.activation(None)

@@ -9,8 +9,15 @@ from rctaf_jax import parallel
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.training.checkpoint import Checkpoints
-from rctaf_jax.training.loop import DivergedError, check_finite, run
-from rctaf_jax.training.members import Member, Trained, map_members, stack, train_members, unstack
+from rctaf_jax.training.loop import DivergedError, check_finite, run_steps
+from rctaf_jax.training.members import (
+    Member,
+    TrainedMember,
+    map_members,
+    stack,
+    train_members,
+    unstack,
+)
 from rctaf_jax.training.preemption import watch_for_termination
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.step import NEVER
@@ -42,7 +49,7 @@ def small(config, dataset):
 def run_from(small, state, first_step, **options):
     trainer, advance, devices, data = small
     options = {"report": ignore, "save": ignore, "num_steps": trainer.num_steps} | options
-    state = run(
+    state = run_steps(
         advance,
         parallel.replicate(state, devices),
         data,
@@ -251,7 +258,7 @@ def test_the_step_of_divergence_survives_an_interruption(small, tmp_path):
     trainer, _, _, data = small
     devices = jax.local_devices()[:1]
 
-    def train(stops: int) -> Trained:
+    def train(stops: int) -> TrainedMember:
         answers = iter([True] * stops + [False] * 1000)
         while True:
             with Checkpoints(tmp_path / str(stops)) as checkpoints:

@@ -8,11 +8,11 @@ import pytest
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Split
 from rctaf_jax.errors import InputError
-from rctaf_jax.training.budgets import BUDGETS, Shape, budget_named
-from rctaf_jax.training.methods.method import Setting
+from rctaf_jax.training.budgets import BUDGETS, RunShape, budget_named
+from rctaf_jax.training.methods.method import RecipeSetting
 from rctaf_jax.training.methods.registry import METHODS
 from rctaf_jax.training.recipe import resolve
-from rctaf_jax.training.schedules import SCHEDULES, Length, schedule_named
+from rctaf_jax.training.schedules import SCHEDULES, RunLength, schedule_named
 
 
 def test_trades_is_resolved_as_published(dataset):
@@ -130,7 +130,7 @@ def test_budgets_by_hand():
     }
     assert set(expected) == set(BUDGETS)
     for name, (radii, steps, sizes) in expected.items():
-        schedule = budget_named(name, Shape("Linf", 8, 5))
+        schedule = budget_named(name, RunShape("Linf", 8, 5))
         budgets = [schedule(jnp.int32(e), jnp.float32(1), jnp.float32(0.25)) for e in range(8)]
         np.testing.assert_allclose([b.epsilon for b in budgets], radii, rtol=1e-6)
         np.testing.assert_array_equal([b.num_steps for b in budgets], steps)
@@ -139,7 +139,7 @@ def test_budgets_by_hand():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_start_at_one_and_never_rise(name):
-    schedule = jax.vmap(schedule_named(name, Length(11, 10, (0.5, 0.9))))
+    schedule = jax.vmap(schedule_named(name, RunLength(11, 10, (0.5, 0.9))))
     values = np.asarray(schedule(np.arange(110)) * np.ones(110))
     assert values[0] == (1 if name != "epoch-cosine-end" else pytest.approx(0.983, abs=1e-3))
     assert (np.diff(values) <= 0).all()
@@ -166,20 +166,20 @@ def test_schedules_by_hand():
     TRADES' and MART's released code counts epochs from 1 and decays from 75, 90 and 100 on, early
     stopping's after 100 and 105 whole epochs.
     """
-    cosine = schedule_named("cosine", Length(10, 10))
-    decays = METHODS["trades"].recipe(Setting()).decays
-    step = schedule_named("step", Length(76, 10, decays))
+    cosine = schedule_named("cosine", RunLength(10, 10))
+    decays = METHODS["trades"].recipe(RecipeSetting()).decays
+    step = schedule_named("step", RunLength(76, 10, decays))
     np.testing.assert_allclose(cosine(25), (1 + np.cos(np.pi / 4)) / 2, rtol=1e-6)
     times = (0, 739, 740, 759, 890, 990)
     np.testing.assert_allclose([step(t) for t in times], [1, 1, 0.1, 0.1, 0.01, 1e-3], rtol=1e-6)
-    wide_mart = METHODS["mart"].recipe(Setting(is_wide=True)).decays
-    step = schedule_named("step", Length(90, 10, wide_mart))
+    wide_mart = METHODS["mart"].recipe(RecipeSetting(is_wide=True)).decays
+    step = schedule_named("step", RunLength(90, 10, wide_mart))
     np.testing.assert_allclose([step(t) for t in (889, 890)], [0.1, 0.01], rtol=1e-6)
-    early = METHODS["pgd-at"].recipe(Setting()).decays
-    step = schedule_named("step", Length(110, 10, early))
+    early = METHODS["pgd-at"].recipe(RecipeSetting()).decays
+    step = schedule_named("step", RunLength(110, 10, early))
     times = (999, 1000, 1049, 1050)
     np.testing.assert_allclose([step(t) for t in times], [1, 0.1, 0.1, 0.01], rtol=1e-6)
-    by_epoch = [schedule_named(f"epoch-cosine{end}", Length(4, 10)) for end in ("", "-end")]
+    by_epoch = [schedule_named(f"epoch-cosine{end}", RunLength(4, 10)) for end in ("", "-end")]
     for schedule, angles in zip(by_epoch, (np.arange(4) / 4, np.arange(1, 5) / 5), strict=True):
         values = [schedule(jnp.int32(t)) for t in range(40)]
         expected = np.repeat((1 + np.cos(np.pi * angles)) / 2, 10)

@@ -10,12 +10,12 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.losses import cross_entropy, kl_divergence
 from rctaf_jax.training.augmentation import AUGMENTATIONS
 from rctaf_jax.training.augmentation.named import PADDING
-from rctaf_jax.training.batches import Data, make_sample
+from rctaf_jax.training.batches import DeviceData, make_sample
 from rctaf_jax.training.methods.method import Budget
 from rctaf_jax.training.methods.registry import METHODS
 from rctaf_jax.training.recipe import resolve
 from rctaf_jax.training.state import sgd
-from rctaf_jax.training.step import NEVER, Settings
+from rctaf_jax.training.step import NEVER, TracedNumbers
 from rctaf_jax.training.trainer import device_data, make_trainer
 
 SWISH = parse_activation("rct-af:beta=1,curvature=7")
@@ -150,7 +150,7 @@ def test_no_method_is_traced_again(config, dataset, method):
 
     data, settings = device_data(dataset), trainer.settings
     jax.eval_shape(advance, trainer.initial(0, 14.0), data, settings, jnp.int32(1))
-    others = Settings(*(jnp.asarray(0.5 * value, value.dtype) for value in settings))
+    others = TracedNumbers(*(jnp.asarray(0.5 * value, value.dtype) for value in settings))
     late = trainer.initial(1, 3.0)._replace(step=jnp.int32(37))
     jax.eval_shape(advance, late, data, others, jnp.int32(5))
     assert len(traces) == 1
@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite_names_its_first_step(trainer, dataset, advanc
 
 @pytest.mark.parametrize(("num_examples", "batch_size"), [(10, 4), (7, 7), (5, 1)])
 def test_an_epoch_visits_examples_once(trainer, num_examples, batch_size):
-    data = Data(jnp.zeros((num_examples, 1, 1, 1), jnp.uint8), jnp.arange(num_examples))
+    data = DeviceData(jnp.zeros((num_examples, 1, 1, 1), jnp.uint8), jnp.arange(num_examples))
     sample = jax.jit(make_sample(batch_size=batch_size))
     state = trainer.initial(0, 1.0)
     per_epoch = num_examples // batch_size

@@ -3,7 +3,7 @@
 from .named import (
     AUGMENTATIONS,
     Augmentation,
-    Image,
+    Uint8Image,
     augmentation_named,
     crop_flip,
     none,
@@ -13,7 +13,7 @@ from .named import (
 __all__ = [
     "AUGMENTATIONS",
     "Augmentation",
-    "Image",
+    "Uint8Image",
     "augmentation_named",
     "crop_flip",
     "none",

@@ -23,8 +23,8 @@ from jaxtyping import Array, Bool, Float32, Int32, PRNGKeyArray
 from rctaf_jax.errors import InputError
 
 from .operations import (
-    Image,
-    Number,
+    Amount,
+    Uint8Image,
     autocontrast,
     brightness,
     color,
@@ -36,7 +36,7 @@ from .operations import (
     solarize,
 )
 from .resampling import (
-    Grid,
+    SamplingGrid,
     Size,
     resample,
     rotate_grid,
@@ -47,7 +47,7 @@ from .resampling import (
 )
 
 Operation = tuple[str, float, int]
-Recolouring = Callable[[Image, Number], Image]
+Recolouring = Callable[[Uint8Image, Amount], Uint8Image]
 
 LARGEST_SIDE = 2048
 
@@ -108,7 +108,7 @@ RECOLOURINGS: dict[str, Recolouring] = ENHANCEMENTS | {
     "equalize": lambda image, _: equalize(image),
     "invert": lambda image, _: invert(image),
 }
-MOVES: dict[str, Callable[[Size, float], Grid]] = {
+MOVES: dict[str, Callable[[Size, float], SamplingGrid]] = {
     "shear_x": shear_x_grid,
     "shear_y": shear_y_grid,
     "translate_x": translate_x_grid,
@@ -142,13 +142,13 @@ class _Operations(NamedTuple):
 
     branch: Int32[Array | np.ndarray, "*operations"]
     argument: Float32[Array | np.ndarray, "*operations"]
-    grid: Grid
+    grid: SamplingGrid
 
 
 _MOVE, _NOTHING = len(RECOLOURINGS), len(RECOLOURINGS) + 1
 
 
-def autoaugment(key: PRNGKeyArray, image: Image) -> Image:
+def autoaugment(key: PRNGKeyArray, image: Uint8Image) -> Uint8Image:
     """One image through a random sub-policy.
 
     Args:
@@ -169,7 +169,7 @@ def autoaugment(key: PRNGKeyArray, image: Image) -> Image:
     return _mapped()(key, image)
 
 
-def draw(key: PRNGKeyArray) -> Draw:
+def draw_sub_policy(key: PRNGKeyArray) -> Draw:
     """Draw a sub-policy uniformly, its operations by their probabilities, and fair signs."""
     uniform = jax.random.uniform(key, (5,), jnp.float32)
     sub_policy = (len(POLICY) * uniform[0]).astype(jnp.int32)
@@ -193,7 +193,7 @@ def argument(name: str, index: int, is_negative: bool) -> float:
     return signed if name in MOVES else magnitude
 
 
-def _require_image(image: Image) -> None:
+def _require_image(image: Uint8Image) -> None:
     is_image = image.ndim == 3 and image.shape[2] in (1, 3) and image.dtype == jnp.uint8
     if not is_image or min(image.shape) < 1 or max(image.shape) > LARGEST_SIDE:
         raise InputError(
@@ -202,7 +202,7 @@ def _require_image(image: Image) -> None:
         )
 
 
-def _mapped() -> Callable[[PRNGKeyArray, Image], Image]:
+def _mapped() -> Callable[[PRNGKeyArray, Uint8Image], Uint8Image]:
     """`_augment` in the form in which the backend should map it over a batch.
 
     Images side by side go through every operation and keep one result; one after another they go
@@ -211,8 +211,8 @@ def _mapped() -> Callable[[PRNGKeyArray, Image], Image]:
     return sequential_vmap(_augment) if jax.default_backend() == "cpu" else _augment
 
 
-def _augment(key: PRNGKeyArray, image: Image) -> Image:
-    drawn = draw(key)
+def _augment(key: PRNGKeyArray, image: Uint8Image) -> Uint8Image:
+    drawn = draw_sub_policy(key)
     policy = _encode_policy(image.shape[:2])
     place = (drawn.sub_policy, np.arange(2), drawn.is_negative.astype(jnp.int32))
     operations: _Operations = jax.tree.map(lambda rows: jnp.asarray(rows)[place], policy)
@@ -221,8 +221,8 @@ def _augment(key: PRNGKeyArray, image: Image) -> Image:
     return image
 
 
-def _operate(image: Image, operation: _Operations) -> tuple[Image, None]:
-    branches: list[Callable[[], Image]] = [
+def _operate(image: Uint8Image, operation: _Operations) -> tuple[Uint8Image, None]:
+    branches: list[Callable[[], Uint8Image]] = [
         *(partial(recolour, image, operation.argument) for recolour in RECOLOURINGS.values()),
         partial(resample, image, operation.grid),
         lambda: image,

@@ -4,25 +4,25 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, UInt8
+from jaxtyping import PRNGKeyArray
 
 from rctaf_jax.training.methods.method import AUGMENTED, BASE
 from rctaf_jax.values import lookup
 
 from .autoaugment import autoaugment
+from .operations import Uint8Image
 
-Image = UInt8[Array, "height width channel"]
-Augmentation = Callable[[PRNGKeyArray, Image], Image]
+Augmentation = Callable[[PRNGKeyArray, Uint8Image], Uint8Image]
 
 PADDING = 4
 
 
-def none(key: PRNGKeyArray, image: Image) -> Image:
+def none(key: PRNGKeyArray, image: Uint8Image) -> Uint8Image:
     """The image as it is."""
     return image
 
 
-def crop_flip(key: PRNGKeyArray, image: Image) -> Image:
+def crop_flip(key: PRNGKeyArray, image: Uint8Image) -> Uint8Image:
     """Pad by 4 zeros on each side, crop back at random, flip left to right with probability 1/2."""
     crop_key, flip_key = jax.random.split(key)
     padded = jnp.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
@@ -42,7 +42,7 @@ def view_augmentations(name: str) -> dict[str, Augmentation]:
     """
     usual = augmentation_named(name)
 
-    def augmented(key: PRNGKeyArray, image: Image) -> Image:
+    def augmented(key: PRNGKeyArray, image: Uint8Image) -> Uint8Image:
         policy_key, usual_key = jax.random.split(key)
         return usual(usual_key, autoaugment(policy_key, image))
 

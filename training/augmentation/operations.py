@@ -17,53 +17,53 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
-Image = UInt8[Array, "height width channel"]
+Uint8Image = UInt8[Array, "height width channel"]
 Levels = Int32[Array, "height width"]
 Table = Int32[Array, "256"]
-Number = float | Float[Array | np.ndarray, ""]
+Amount = float | Float[Array | np.ndarray, ""]
 
 _LUMA = np.array([19595, 38470, 7471], np.int32)
 
 
-def brightness(image: Image, factor: Number) -> Image:
+def brightness(image: Uint8Image, factor: Amount) -> Uint8Image:
     """Enhance from black."""
     return _enhance(0, image, factor)
 
 
-def contrast(image: Image, factor: Number) -> Image:
+def contrast(image: Uint8Image, factor: Amount) -> Uint8Image:
     """Enhance from the mean of the image's greys, rounded half up."""
     num_pixels = image.shape[0] * image.shape[1]
     mean = (2 * grey(image).sum() + num_pixels) // (2 * num_pixels)
     return _enhance(mean, image, factor)
 
 
-def color(image: Image, factor: Number) -> Image:
+def color(image: Uint8Image, factor: Amount) -> Uint8Image:
     """Enhance from the image's greys; does nothing to a single channel."""
     return _enhance(grey(image), image, factor)
 
 
-def sharpness(image: Image, factor: Number) -> Image:
+def sharpness(image: Uint8Image, factor: Amount) -> Uint8Image:
     """Enhance from the smoothed image."""
     return _enhance(smooth(image), image, factor)
 
 
-def posterize(image: Image, bits: Number) -> Image:
+def posterize(image: Uint8Image, bits: Amount) -> Uint8Image:
     """Keep the upper bits of each level, 1 to 8 of them."""
     dropped = jnp.asarray(8 - bits, jnp.uint8)
     return (image >> dropped) << dropped
 
 
-def solarize(image: Image, threshold: Number) -> Image:
+def solarize(image: Uint8Image, threshold: Amount) -> Uint8Image:
     """Invert the levels from the threshold on."""
     return jnp.where(image < threshold, image, 255 - image)
 
 
-def invert(image: Image) -> Image:
+def invert(image: Uint8Image) -> Uint8Image:
     """Turn level v into 255 - v."""
     return 255 - image
 
 
-def autocontrast(image: Image) -> Image:
+def autocontrast(image: Uint8Image) -> Uint8Image:
     """Send the darkest level of each channel to 0, the brightest to 255, fractions cut off.
 
     Where the fraction is 0, Pillow's float64 arithmetic may fall short of the whole number; over
@@ -75,7 +75,7 @@ def autocontrast(image: Image) -> Image:
     return jnp.where(high > low, stretched, levels).astype(jnp.uint8)
 
 
-def equalize(image: Image) -> Image:
+def equalize(image: Uint8Image) -> Uint8Image:
     """Make the levels of each channel about equally frequent.
 
     With c_v pixels of level v, n in all and m of the brightest level that occurs,
@@ -124,7 +124,7 @@ def _is_level(levels: Levels) -> Bool[Array, "height width 256"]:
     return levels[..., None] == jnp.arange(256)
 
 
-def grey(image: Image) -> Int32[Array, "height width 1"]:
+def grey(image: Uint8Image) -> Int32[Array, "height width 1"]:
     """ITU-R 601-2 luma in 16-bit fixed point; a single channel as it is."""
     levels = image.astype(jnp.int32)
     if image.shape[2] == 1:
@@ -132,7 +132,7 @@ def grey(image: Image) -> Int32[Array, "height width 1"]:
     return ((levels * _LUMA).sum(-1, keepdims=True) + 0x8000) >> 16
 
 
-def smooth(image: Image) -> Image:
+def smooth(image: Uint8Image) -> Uint8Image:
     """Mean of the 3x3 pixels around each, its own weight 5; the border stays as it is."""
     if min(image.shape[:2]) < 3:
         return image
@@ -142,7 +142,7 @@ def smooth(image: Image) -> Image:
     return image.at[1:-1, 1:-1].set(((2 * sums + 13) // 26).astype(jnp.uint8))
 
 
-def _enhance(degenerate: Int[Array, "..."] | int, image: Image, factor: Number) -> Image:
+def _enhance(degenerate: Int[Array, "..."] | int, image: Uint8Image, factor: Amount) -> Uint8Image:
     thousandths = jnp.round(1000 * jnp.float32(factor)).astype(jnp.int32)
     way = thousandths * (image.astype(jnp.int32) - degenerate)
     return jnp.clip(degenerate + way // 1000, 0, 255).astype(jnp.uint8)

@@ -25,17 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
-from .operations import Image
+from .operations import Uint8Image
 
 Coordinates = Int32[Array | np.ndarray, " size"]
-Places = Int32[Array | np.ndarray, "height width"]
+PixelPlaces = Int32[Array | np.ndarray, "height width"]
 Size = tuple[int, ...]
 
 FILL = 128
 _ONE = 1 << 16
 
 
-class Grid(NamedTuple):
+class SamplingGrid(NamedTuple):
     """Where each output pixel is read, in pixels of 16.16 fixed point.
 
     Attributes:
@@ -53,56 +53,58 @@ class Grid(NamedTuple):
     cubic: Int32[Array | np.ndarray, "2"]
 
 
-def shear_x(image: Image, slope: float) -> Image:
+def shear_x(image: Uint8Image, slope: float) -> Uint8Image:
     """Show (x + slope y, y) at (x, y), with the cubic."""
     return resample(image, shear_x_grid(image.shape[:2], slope))
 
 
-def shear_y(image: Image, slope: float) -> Image:
+def shear_y(image: Uint8Image, slope: float) -> Uint8Image:
     """Show (x, y + slope x) at (x, y), with the cubic."""
     return resample(image, shear_y_grid(image.shape[:2], slope))
 
 
-def translate_x(image: Image, fraction: float) -> Image:
+def translate_x(image: Uint8Image, fraction: float) -> Uint8Image:
     """Show (x + fraction width, y) at (x, y), the nearest pixel."""
     return resample(image, translate_x_grid(image.shape[:2], fraction))
 
 
-def translate_y(image: Image, fraction: float) -> Image:
+def translate_y(image: Uint8Image, fraction: float) -> Uint8Image:
     """Show (x, y + fraction height) at (x, y), the nearest pixel."""
     return resample(image, translate_y_grid(image.shape[:2], fraction))
 
 
-def rotate(image: Image, degrees: float) -> Image:
+def rotate(image: Uint8Image, degrees: float) -> Uint8Image:
     """Turn counterclockwise about the centre, the nearest pixel."""
     return resample(image, rotate_grid(image.shape[:2], degrees))
 
 
-def shear_x_grid(size: Size, slope: float) -> Grid:
+def shear_x_grid(size: Size, slope: float) -> SamplingGrid:
     """The grid of `shear_x`, for (height, width) pixels."""
     height, width = size
     u_of_row = _fixed(0.5 + slope * (np.arange(height) + 0.5))
-    return Grid(_fixed(np.arange(width)), u_of_row, _zeros(width), _centres(height), _axes(1, 0))
+    return SamplingGrid(
+        _fixed(np.arange(width)), u_of_row, _zeros(width), _centres(height), _axes(1, 0)
+    )
 
 
-def shear_y_grid(size: Size, slope: float) -> Grid:
+def shear_y_grid(size: Size, slope: float) -> SamplingGrid:
     """The grid of `shear_y`."""
     return _transposed(shear_x_grid(size[::-1], slope))
 
 
-def translate_x_grid(size: Size, fraction: float) -> Grid:
+def translate_x_grid(size: Size, fraction: float) -> SamplingGrid:
     """The grid of `translate_x`; Pillow rounds the shift to whole pixels."""
     height, width = size
     columns = _centres(width) + _fixed(np.floor(fraction * width + 0.5))
-    return Grid(columns, _zeros(height), _zeros(width), _centres(height), _axes(0, 0))
+    return SamplingGrid(columns, _zeros(height), _zeros(width), _centres(height), _axes(0, 0))
 
 
-def translate_y_grid(size: Size, fraction: float) -> Grid:
+def translate_y_grid(size: Size, fraction: float) -> SamplingGrid:
     """The grid of `translate_y`."""
     return _transposed(translate_x_grid(size[::-1], fraction))
 
 
-def rotate_grid(size: Size, degrees: float) -> Grid:
+def rotate_grid(size: Size, degrees: float) -> SamplingGrid:
     """The grid of `rotate`; Pillow rounds the coefficients, then multiplies."""
     height, width = size
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -110,7 +112,7 @@ def rotate_grid(size: Size, degrees: float) -> Grid:
     corner_u = width / 2 + cosine * x - sine * y
     corner_v = height / 2 + sine * x + cosine * y
     columns, rows = np.arange(width, dtype=np.int32), np.arange(height, dtype=np.int32)
-    return Grid(
+    return SamplingGrid(
         _fixed(cosine) * columns,
         _fixed(corner_u) + _fixed(-sine) * rows,
         _fixed(sine) * columns,
@@ -119,7 +121,7 @@ def rotate_grid(size: Size, degrees: float) -> Grid:
     )
 
 
-def resample(image: Image, grid: Grid) -> Image:
+def resample(image: Uint8Image, grid: SamplingGrid) -> Uint8Image:
     """The image as seen through the grid.
 
     Args:
@@ -141,14 +143,14 @@ def resample(image: Image, grid: Grid) -> Image:
     return jnp.where(is_inside[..., None], shown, FILL).astype(jnp.uint8)
 
 
-def _pixels(image: Image, column: Places, row: Places) -> Image:
+def _pixels(image: Uint8Image, column: PixelPlaces, row: PixelPlaces) -> Uint8Image:
     """The pixels in those places, the edges' beyond them."""
     height, width, num_channels = image.shape
     place = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
     return image.reshape(-1, num_channels)[place]
 
 
-def _cubic(taps: list[Image], fraction: Int32[Array, "height width 1"]) -> Array:
+def _cubic(taps: list[Uint8Image], fraction: Int32[Array, "height width 1"]) -> Array:
     """The cubic of the module's docstring in [0, 255]; p_0 where the fraction is 0."""
     before, first, second, after = (tap.astype(jnp.int32) for tap in taps)
     d = fraction.astype(jnp.float32) / _ONE
@@ -173,9 +175,9 @@ def _axes(u: int, v: int) -> np.ndarray:
     return np.array([u, v], np.int32)
 
 
-def _transposed(grid: Grid) -> Grid:
+def _transposed(grid: SamplingGrid) -> SamplingGrid:
     """The grid of the transposed image."""
-    return Grid(
+    return SamplingGrid(
         u_of_column=grid.v_of_row,
         u_of_row=grid.v_of_column,
         v_of_column=grid.u_of_row,

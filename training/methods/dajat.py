@@ -14,13 +14,14 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from rctaf_jax.aliases import Classes
 from rctaf_jax.losses import cross_entropy, jensen_shannon, kl_divergence
 
-from .method import AUGMENTED, BASE, Labels, Loss, Method, Recipe, Setting, ViewLogits
+from .method import AUGMENTED, BASE, Loss, Method, Recipe, RecipeSetting, ViewLogits
 from .perturbations import perturb_by_divergence
 
 
-def recipe(setting: Setting) -> Recipe:
+def recipe(setting: RecipeSetting) -> Recipe:
     """The paper's, for ResNet-18 and Wide ResNets, 10 and 100 classes."""
     if setting.num_classes >= 100:
         options = {"beta": 9.0, "js_weight": 2.0, "label_smoothing": 0.1}
@@ -40,7 +41,7 @@ def recipe(setting: Setting) -> Recipe:
     )
 
 
-def acat_recipe(setting: Setting) -> Recipe:
+def acat_recipe(setting: RecipeSetting) -> Recipe:
     """DAJAT's in its low budget, without what belongs to the further views."""
     full = recipe(setting)
     options = {name: value for name, value in full.options.items() if name != "js_weight"}
@@ -50,11 +51,11 @@ def acat_recipe(setting: Setting) -> Recipe:
 def make_loss(beta: float, js_weight: float, label_smoothing: float) -> Loss:
     """The DAJAT loss; of a single view it is TRADES'."""
 
-    def of_view(view: ViewLogits, labels: Labels) -> Float[Array, ""]:
+    def of_view(view: ViewLogits, labels: Classes) -> Float[Array, ""]:
         natural = cross_entropy(view.clean, labels, label_smoothing=label_smoothing)
         return jnp.mean(natural + beta * kl_divergence(view.clean, view.adversarial))
 
-    def loss(views: Sequence[ViewLogits], labels: Labels, memory: PyTree) -> Float[Array, ""]:
+    def loss(views: Sequence[ViewLogits], labels: Classes, memory: PyTree) -> Float[Array, ""]:
         mean = jnp.stack([of_view(view, labels) for view in views]).mean()
         if len(views) == 1:
             return mean

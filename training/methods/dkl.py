@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from rctaf_jax.aliases import Classes, Logits
 from rctaf_jax.losses import cross_entropy, soft_cross_entropy
 
-from .method import Labels, Logits, Loss, Memory, Method, Recipe, Setting, ViewLogits
+from .method import Loss, Memory, Method, Recipe, RecipeSetting, ViewLogits
 from .perturbations import perturb_by_divergence
 
 
-def recipe(setting: Setting) -> Recipe:
+def recipe(setting: RecipeSetting) -> Recipe:
     """The released code's, for CIFAR-10 and CIFAR-100."""
     return Recipe(
         epochs=200,
@@ -55,7 +56,7 @@ def weighted_square(
 def make_loss(alpha: float, beta: float) -> Loss:
     """The IKL loss; `memory["table"]` holds W."""
 
-    def loss(views: Sequence[ViewLogits], labels: Labels, memory: PyTree) -> Float[Array, ""]:
+    def loss(views: Sequence[ViewLogits], labels: Classes, memory: PyTree) -> Float[Array, ""]:
         clean, adversarial = views[0].clean, views[0].adversarial
         target = jax.lax.stop_gradient(jax.nn.softmax(clean))
         soft = soft_cross_entropy(target, adversarial)
@@ -72,7 +73,7 @@ def class_table(temperature: float) -> Memory:
         shape = (num_classes, num_classes)
         return {"table": jnp.full(shape, 1 / num_classes), "sums": jnp.zeros(shape)}
 
-    def observe(views: Sequence[ViewLogits], labels: Labels) -> Float[Array, "classes classes"]:
+    def observe(views: Sequence[ViewLogits], labels: Classes) -> Float[Array, "classes classes"]:
         probabilities = jax.nn.softmax(views[0].clean / temperature)
         return jax.ops.segment_sum(probabilities, labels, probabilities.shape[-1])
 

@@ -14,27 +14,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from rctaf_jax.aliases import Classes, Logits, Pixels, Predict
 from rctaf_jax.losses import cross_entropy
 
-from .method import (
-    Budget,
-    Images,
-    Labels,
-    Logits,
-    Loss,
-    Method,
-    Predict,
-    Recipe,
-    Setting,
-    ViewLogits,
-)
+from .method import Budget, Loss, Method, Recipe, RecipeSetting, ViewLogits
 from .perturbations import ascend_cross_entropy, near_start
 
-TINY = 1e-12
+LOG_FLOOR = 1e-12
 ONE_OF_THE_WORST, ONE_OF_THE_RIGHT = 1.0001, 1.0000001
 
 
-def recipe(setting: Setting) -> Recipe:
+def recipe(setting: RecipeSetting) -> Recipe:
     """The released code's for ResNet-18, and its authors' for Wide ResNets."""
     wide = Recipe(
         epochs=90,
@@ -53,27 +43,27 @@ def recipe(setting: Setting) -> Recipe:
 
 
 def perturb(
-    keys: PRNGKeyArray, predict: Predict, images: Images, labels: Labels, budget: Budget
-) -> Images:
+    keys: PRNGKeyArray, predict: Predict, images: Pixels, labels: Classes, budget: Budget
+) -> Pixels:
     """Ascend the cross-entropy from x + 0.001 N(0, 1)."""
     return ascend_cross_entropy(predict, images, near_start(keys, images), labels, budget)
 
 
-def boosted_cross_entropy(logits: Logits, labels: Labels) -> Float[Array, " batch"]:
+def boosted_cross_entropy(logits: Logits, labels: Classes) -> Float[Array, " batch"]:
     """-log p_y - log(1 - max_{c != y} p_c), one value per example."""
     probabilities = jax.nn.softmax(logits)
     is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
     worst = jnp.max(jnp.where(is_label, 0, probabilities), -1)
-    return cross_entropy(logits, labels) - jnp.log(ONE_OF_THE_WORST - worst + TINY)
+    return cross_entropy(logits, labels) - jnp.log(ONE_OF_THE_WORST - worst + LOG_FLOOR)
 
 
 def make_loss(weight: float) -> Loss:
     """The MART loss; `weight` is the paper's lambda."""
 
-    def loss(views: Sequence[ViewLogits], labels: Labels, memory: PyTree) -> Float[Array, ""]:
+    def loss(views: Sequence[ViewLogits], labels: Classes, memory: PyTree) -> Float[Array, ""]:
         clean, adversarial = jax.nn.softmax(views[0].clean), jax.nn.softmax(views[0].adversarial)
         right = jnp.take_along_axis(clean, labels[:, None], -1)[:, 0]
-        log_ratio = jax.nn.log_softmax(views[0].clean) - jnp.log(adversarial + TINY)
+        log_ratio = jax.nn.log_softmax(views[0].clean) - jnp.log(adversarial + LOG_FLOOR)
         divergence = jnp.sum(clean * log_ratio, -1)
         boosted = boosted_cross_entropy(views[0].adversarial, labels)
         return jnp.mean(boosted + weight * divergence * (ONE_OF_THE_RIGHT - right))

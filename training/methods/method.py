@@ -11,10 +11,7 @@ from typing import NamedTuple, Protocol
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-Images = Float[Array, "batch height width channel"]
-Labels = Int[Array, " batch"]
-Logits = Float[Array, "batch classes"]
-Predict = Callable[[Images], Logits]
+from rctaf_jax.aliases import Classes, Logits, Pixels, Predict
 
 BASE = "base"
 AUGMENTED = "augmented"
@@ -44,10 +41,10 @@ class Perturb(Protocol):
         self,
         keys: PRNGKeyArray,
         predict: Predict,
-        images: Images,
-        labels: Labels,
+        images: Pixels,
+        labels: Classes,
         budget: Budget,
-    ) -> Images:
+    ) -> Pixels:
         """Keys: one per example, so that the start does not depend on the device count."""
 
 
@@ -75,7 +72,7 @@ class Loss(Protocol):
     """The outer loss: mean over the batch."""
 
     def __call__(
-        self, views: Sequence[ViewLogits], labels: Labels, memory: PyTree
+        self, views: Sequence[ViewLogits], labels: Classes, memory: PyTree
     ) -> Float[Array, ""]:
         """Views: all of the method's, or the base view alone (adversarial weight perturbation)."""
 
@@ -90,7 +87,7 @@ class Memory(NamedTuple):
     """
 
     initial: Callable[[int], PyTree]
-    observe: Callable[[Sequence[ViewLogits], Labels], PyTree]
+    observe: Callable[[Sequence[ViewLogits], Classes], PyTree]
     update: Callable[[PyTree, PyTree, Bool[Array, ""]], PyTree]
 
 
@@ -117,7 +114,7 @@ class Method(NamedTuple):
     memory: Memory = NO_MEMORY
 
 
-class Setting(NamedTuple):
+class RecipeSetting(NamedTuple):
     """What a published recipe may depend on."""
 
     num_classes: int = 10
@@ -164,4 +161,4 @@ class Published(NamedTuple):
     """A line of the registry: `make(**options)` and `recipe(setting)`."""
 
     make: Callable[..., Method]
-    recipe: Callable[[Setting], Recipe]
+    recipe: Callable[[RecipeSetting], Recipe]

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from rctaf_jax.aliases import Classes, Pixels, Predict
 from rctaf_jax.losses import cross_entropy
 from rctaf_jax.threat_model import NORMS, project
 
-from .method import Budget, Images, Labels, Method, Predict, Recipe, Setting, ViewLogits
+from .method import Budget, Method, Recipe, RecipeSetting, ViewLogits
 from .perturbations import ascend_cross_entropy
 
 
-def recipe(setting: Setting) -> Recipe:
+def recipe(setting: RecipeSetting) -> Recipe:
     """For CIFAR, with early stopping's 110 epochs (Rice et al. 2020)."""
     return Recipe(
         epochs=110,
@@ -29,8 +30,8 @@ def recipe(setting: Setting) -> Recipe:
 
 
 def perturb(
-    keys: PRNGKeyArray, predict: Predict, images: Images, labels: Labels, budget: Budget
-) -> Images:
+    keys: PRNGKeyArray, predict: Predict, images: Pixels, labels: Classes, budget: Budget
+) -> Pixels:
     """Ascend the cross-entropy from a uniform point of the ball around each image."""
     draw = NORMS[budget.norm].random_ball
     noise = jax.vmap(lambda key: draw(key, images.shape[1:]))(keys).astype(images.dtype)
@@ -40,7 +41,7 @@ def perturb(
     return ascend_cross_entropy(predict, images, start, labels, budget)
 
 
-def loss(views: Sequence[ViewLogits], labels: Labels, memory: PyTree) -> Float[Array, ""]:
+def loss(views: Sequence[ViewLogits], labels: Classes, memory: PyTree) -> Float[Array, ""]:
     """Mean cross-entropy of the adversarial images."""
     return cross_entropy(views[0].adversarial, labels).mean()
 

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from rctaf_jax.aliases import Classes, Pixels, Predict
 from rctaf_jax.losses import cross_entropy
 
-from .method import Budget, Images, Labels, Method, Predict, Recipe, Setting, ViewLogits
+from .method import Budget, Method, Recipe, RecipeSetting, ViewLogits
 
 
-def recipe(setting: Setting) -> Recipe:
+def recipe(setting: RecipeSetting) -> Recipe:
     """The usual one for CIFAR."""
     return Recipe(
         epochs=200,
@@ -23,13 +24,13 @@ def recipe(setting: Setting) -> Recipe:
 
 
 def perturb(
-    keys: PRNGKeyArray, predict: Predict, images: Images, labels: Labels, budget: Budget
-) -> Images:
+    keys: PRNGKeyArray, predict: Predict, images: Pixels, labels: Classes, budget: Budget
+) -> Pixels:
     """The images as they are."""
     return images
 
 
-def loss(views: Sequence[ViewLogits], labels: Labels, memory: PyTree) -> Float[Array, ""]:
+def loss(views: Sequence[ViewLogits], labels: Classes, memory: PyTree) -> Float[Array, ""]:
     """Mean cross-entropy of the clean images."""
     return cross_entropy(views[0].clean, labels).mean()
 

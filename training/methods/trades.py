@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from jaxtyping import Array, Float, PyTree
 
+from rctaf_jax.aliases import Classes
 from rctaf_jax.losses import cross_entropy, kl_divergence
 
-from .method import Labels, Loss, Method, Recipe, Setting, ViewLogits
+from .method import Loss, Method, Recipe, RecipeSetting, ViewLogits
 from .perturbations import perturb_by_divergence
 
 
-def recipe(setting: Setting) -> Recipe:
+def recipe(setting: RecipeSetting) -> Recipe:
     """For CIFAR-10; the paper's is for WRN-34-10, and everyone uses it for the others too."""
     return Recipe(
         epochs=76,
@@ -31,7 +32,7 @@ def recipe(setting: Setting) -> Recipe:
 def make_loss(beta: float) -> Loss:
     """The TRADES loss; `beta` weighs robustness against accuracy (not the activation's beta)."""
 
-    def loss(views: Sequence[ViewLogits], labels: Labels, memory: PyTree) -> Float[Array, ""]:
+    def loss(views: Sequence[ViewLogits], labels: Classes, memory: PyTree) -> Float[Array, ""]:
         clean, adversarial = views[0].clean, views[0].adversarial
         natural = cross_entropy(clean, labels).mean()
         return natural + beta * kl_divergence(clean, adversarial).mean()

@@ -1,4 +1,4 @@
-"""The same range on other architectures, methods and datasets."""
+"""Whether the range from 4 to 10 holds on other architectures, methods and datasets."""
 
 from collections.abc import Sequence
 

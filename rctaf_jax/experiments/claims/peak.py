@@ -85,12 +85,16 @@ def _p_values(
 ) -> tuple[float | None, float | None]:
     """For and against the range; None where the curvatures tried cannot say."""
     places = intervals(curvatures)
-    if 0 not in places:
+    if 0 not in places:  # nothing of the range was tried
         return None, None
+    # An interval counts by the mean of what was tried in it, so that a finer grid in one of them
+    # does not give it more chances to hold the highest value.
     means = {place: draws[:, chosen].mean(axis=1) for place, chosen in places.items()}
     inside = means.pop(0)
     if not means:
         return None, None
+    # To stand against the range an interval must be above both of its halves: a peak at one end of
+    # it is still inside, and the mean over all of it would hide that.
     halves = [
         draws[:, chosen].mean(axis=1)
         for low, high in ((_LOW, _MIDDLE), (_MIDDLE, _HIGH))
@@ -99,8 +103,11 @@ def _p_values(
     # Of several conditions that must all hold, the least certain counts.
     higher = [share(inside <= outside) for outside in means.values()]
     lower = [max(share(outside <= half) for half in halves) for outside in means.values()]
+    # Without a look at one side the peak may lie there; that it lies outside needs no such look.
     has_both_sides = min(means) < 0 < max(means)
     p_for = max(*higher, 1 - probability) if has_both_sides else None
+    # Bonferroni: one of several intervals is easily above by chance. The curve's own probability
+    # bounds both sides, since intervals do not see between the curvatures tried.
     return p_for, min(1.0, max(len(lower) * min(lower), probability))
 
 

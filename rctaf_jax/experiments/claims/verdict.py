@@ -83,7 +83,7 @@ def decide(p_for: float | None, p_against: float | None) -> ClaimVerdict:
 
 
 def overall(findings: Sequence[Finding]) -> ClaimVerdict:
-    """Of a claim about all of several things.
+    """The verdict of a claim that is about all of several things.
 
     Supported if each is: that all should err is rarer than that one does. Not supported if one is
     not with certainty enough to stand out among so many (Bonferroni), since one of many errs

@@ -11,7 +11,7 @@ from rctaf_jax.experiments.show.terminal import say
 
 PAPER_ALPHAS = (1, 5, 10, 15, 20)
 PAPER_FAMILY = tuple(f"rct-af:beta={b},alpha={a}" for b in (0, 1, 2) for a in PAPER_ALPHAS)
-TABLE_1 = ("relu", "leaky-relu", "elu", "selu", "gelu", "softplus", "swish", "mish", "identity")
+LISTED = ("relu", "leaky-relu", "elu", "selu", "gelu", "softplus", "swish", "mish", "identity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ActivationsCommand:
         from rctaf_jax.experiments.show.tables import curvature_table
 
         drawn = [parse_activation(name) for name in self.names or PAPER_FAMILY]
-        listed = drawn if self.names else drawn + [parse_activation(name) for name in TABLE_1]
+        listed = drawn if self.names else drawn + [parse_activation(name) for name in LISTED]
         self.output.mkdir(parents=True, exist_ok=True)
         console.print(curvature_table(listed))
         for order, name in ((0, "activations"), (2, "second-derivatives")):

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from rctaf_jax.experiments.results.rows import Results
+from rctaf_jax.experiments.results.rows import Results, read_environment
 from rctaf_jax.experiments.results.studies import Study
 from rctaf_jax.experiments.run.environment import device_and_versions
 from rctaf_jax.experiments.show import wording
-from rctaf_jax.typed_json import read_json
 
 _PHASES = {"train": "training", "evaluate": "evaluation", "hessian": "Hessian norm"}
 
@@ -34,7 +33,9 @@ def where_trained(study: Study) -> str | None:
     results = study.results
     own = device_and_versions(results.environment)
     paths = [study.folder / "members" / row.id / "environment.json" for row in results.rows]
-    members = [device_and_versions(read_json(path)) if path.exists() else own for path in paths]
+    members = [
+        device_and_versions(read_environment(path)) if path.exists() else own for path in paths
+    ]
     differing = []
     for name in own:
         counts = Counter(member.get(name) for member in members)

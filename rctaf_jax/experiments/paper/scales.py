@@ -15,8 +15,8 @@ from rctaf_jax.config import (
     SweepConfig,
     TrainConfig,
 )
-from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.sweep.presets import DIGITS
+from rctaf_jax.values import lookup
 
 from .overhead import StepSize
 
@@ -182,9 +182,7 @@ def scale_named(name: str, data_dir: str | None) -> ExperimentScale:
     Raises:
       InputError: for a name that is not in the table.
     """
-    if name not in SCALES:
-        raise InputError(f"unknown scale {name!r}: choose one of {', '.join(SCALES)}.")
-    scale = SCALES[name]
+    scale = lookup("scale", name, SCALES)
     studies = {
         key: dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
         for key, config in scale.studies.items()

@@ -15,10 +15,10 @@ FILE = "outcomes.npz"
 COUNTS = {"clean_correct": "clean_correct", "robust": "robust_correct", "nonfinite": "nonfinite"}
 """The arrays of the file, and the row's counts of them."""
 
-Outcomes = dict[str, Bool[np.ndarray, " N"]]
+OutcomeArrays = dict[str, Bool[np.ndarray, " N"]]
 
 
-def load_outcomes(folder: str | os.PathLike[str], member: str) -> Outcomes:
+def load_outcomes(folder: str | os.PathLike[str], member: str) -> OutcomeArrays:
     """Image by image, what one network did with the test images.
 
     Args:
@@ -51,7 +51,7 @@ def load_outcomes(folder: str | os.PathLike[str], member: str) -> Outcomes:
     return outcomes
 
 
-def outcomes_of(folder: Path, row: Row) -> Outcomes:
+def outcomes_of(folder: Path, row: Row) -> OutcomeArrays:
     """The outcomes of a member that was measured, which add up to its row's counts.
 
     Raises:

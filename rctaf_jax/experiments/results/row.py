@@ -14,11 +14,9 @@ from msgspec import Meta
 
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError
-from rctaf_jax.typed_json import convert_typed, read_json
+from rctaf_jax.typed_json import AtLeast0, AtLeast1, convert_typed, read_json
 
 Name = Annotated[str, Meta(max_length=200)]
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
 _PRECISION = 1e-6
 """To which what was calculated twice must agree: libraries of two versions may differ by less."""
@@ -44,9 +42,9 @@ class HessianNorm:
     mean_square_standard_error: NonNegative | None = None
     rms: NonNegative | None
     rms_standard_error: NonNegative | None = None
-    num_probes: Positive
-    num_examples: Positive
-    num_parameters: Positive
+    num_probes: AtLeast1
+    num_examples: AtLeast1
+    num_parameters: AtLeast1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,18 +70,18 @@ class Row:
     id: Name
     activation: Name
     family: Name
-    beta: Count | None
+    beta: AtLeast0 | None
     alpha: Annotated[float, Meta(gt=0)] | None
     max_curvature: NonNegative
     seed: int
     status: Literal["done", "diverged"]
     message: str | None = None
-    num_test: Positive | None = None
-    clean_correct: Count | None = None
-    robust_correct: Count | None = None
-    nonfinite: Count | None = None
+    num_test: AtLeast1 | None = None
+    clean_correct: AtLeast0 | None = None
+    robust_correct: AtLeast0 | None = None
+    nonfinite: AtLeast0 | None = None
     hessian: HessianNorm | None = None
-    steps: Count | None = None
+    steps: AtLeast0 | None = None
     seconds: Mapping[str, NonNegative | None] = dataclasses.field(default_factory=dict)
 
     @property

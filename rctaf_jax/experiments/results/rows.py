@@ -21,10 +21,10 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import write_text_atomic
-from rctaf_jax.typed_json import read_typed
+from rctaf_jax.typed_json import AtLeast1, read_typed
 
 from .config_file import read_config
-from .row import Positive, Row, flat_row, read_row
+from .row import Row, flat_row, read_row
 
 ENVIRONMENT, DATA, ROW = "environment.json", "data.json", "row.json"
 
@@ -47,11 +47,11 @@ class _Data:
 
     name: str
     source: str
-    num_train: Positive
-    num_test: Positive
+    num_train: AtLeast1
+    num_test: AtLeast1
     content_hash: str
     index_order: str
-    image_shape: Annotated[list[Positive], Meta(min_length=3, max_length=3)] | None = None
+    image_shape: Annotated[list[AtLeast1], Meta(min_length=3, max_length=3)] | None = None
     class_names: Annotated[list[str], Meta(min_length=1)] | None = None
 
 
@@ -83,7 +83,7 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     """
     folder = Path(folder)
     config = read_config(folder, SweepConfig)
-    environment = dataclasses.asdict(read_typed(folder / ENVIRONMENT, _Environment))
+    environment = read_environment(folder / ENVIRONMENT)
     data = dataclasses.asdict(read_typed(folder / DATA, _Data))
     rows = tuple(read_row(path) for path in sorted(folder.glob(f"members/*/{ROW}")))
     _check_images(folder, rows, data["num_test"])
@@ -97,6 +97,15 @@ def load_results(folder: str | os.PathLike[str]) -> Results:
     ordered = tuple(sorted(rows, key=_position))
     num_expected = len(expected) or len(rows)  # a study of `rctaf reproduce` states no grid
     return Results(config, environment, data, ordered, num_expected, missing)
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """Where a sweep or one of its members ran.
+
+    Raises:
+      InputError: if it is not there, damaged, or lacks something.
+    """
+    return dataclasses.asdict(read_typed(path, _Environment))
 
 
 def write_rows_csv(results: Results, path: str | os.PathLike[str]) -> Path:

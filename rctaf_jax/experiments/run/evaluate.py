@@ -14,7 +14,7 @@ from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.locks import alone
 
 from .folder import Run, provenance
-from .measure import Outcomes, check_evaluation, describe_attack, make_evaluate
+from .measure import ImageOutcomes, check_evaluation, describe_attack, make_evaluate
 
 FOLDER = "evaluations"
 
@@ -62,7 +62,7 @@ def slug(config: EvaluationConfig) -> str:
     return f"pgd-{config.pgd_steps}x{config.pgd_restarts}-{config.pgd_loss}{size}"
 
 
-def describe_outcomes(outcomes: Outcomes) -> dict[str, Any]:
+def describe_outcomes(outcomes: ImageOutcomes) -> dict[str, Any]:
     """Counts, accuracies and 95% Wilson intervals of one set of weights."""
     num_test = len(outcomes.robust)
     described: dict[str, Any] = {

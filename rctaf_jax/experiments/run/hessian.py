@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from rctaf_jax.array_file import read_arrays
+from rctaf_jax.array_file import damaged, read_arrays
 from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import check_same
@@ -22,7 +22,7 @@ from rctaf_jax.experiments.show.plotting import save_figure
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.hessian import (
-    Estimate,
+    HessianEstimate,
     MeanSquare,
     check_deterministic,
     check_independent,
@@ -37,13 +37,14 @@ from rctaf_jax.values import check_positive, check_seed
 from .environment import free_memory
 from .folder import Run, open_run, provenance
 from .hessian_figure import hessian_figure
-from .hessian_methods import Problem, State, Way, make_way, method_for, xdiag_block_size
+from .hessian_methods import Problem, State, Way, make_way, method_for
 from .measure import describe_hessian, finite_or_none, hessian_split, make_losses
 
 SECONDS_PER_SAVE = 60.0
 NUM_CHECKED = 8
 """Images on which the losses are checked to be independent of one another."""
 SETUP, SUMS = "setup.json", "sums.npz"
+_REMEDY = "run the same again to start anew"
 
 
 def hessian_run(
@@ -68,12 +69,12 @@ def hessian_run(
     run = open_run(run_folder)
     problem = _problem(config, run)
     method = method_for(config, problem)
-    if method in ("exact", "neuron") and config.until is not None:
-        raise InputError(f"until is for estimates, and {method} is exact: leave it out.")
     folder = output or run_folder / "hessian" / method
     way = make_way(method, config, problem)
+    if way.is_exact and config.until is not None:
+        raise InputError(f"until is for estimates, and {method} is exact: leave it out.")
     _check_problem(config, problem)
-    setup = _setup(method, config, run, problem)
+    setup = _setup(method, way, config, run, problem)
     with alone(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / SETUP).exists():
@@ -135,13 +136,15 @@ def _check_problem(config: DiagonalConfig, problem: Problem) -> None:
     check_deterministic(lambda: gradient(problem.params, problem.rest, images, labels))
 
 
-def _setup(method: str, config: DiagonalConfig, run: Run, problem: Problem) -> dict[str, Any]:
+def _setup(
+    method: str, way: Way, config: DiagonalConfig, run: Run, problem: Problem
+) -> dict[str, Any]:
     """What must be the same for sums to be gone on with."""
     return {
         "method": method,
         "seed": config.seed,
-        "block_size": xdiag_block_size(config, problem) if method == "xdiag" else None,
-        "batch_size": config.batch_size if method == "neuron" else None,
+        "block_size": way.block_size,
+        "batch_size": way.batch_size,
         "num_examples": len(problem.split.labels),
         "activation": run.config.activation,
         "step": int(run.state.step),
@@ -200,11 +203,17 @@ def _load(path: Path, way: Way) -> tuple[State, int]:
         return way.state, 0
     leaves, structure = jax.tree.flatten(way.state)
     names = [f"leaf{number}" for number in range(len(leaves))]
-    arrays = read_arrays(
-        path, remedy="run the same again to start anew", names=[*names, "num_done"]
-    )
+    arrays = read_arrays(path, remedy=_REMEDY, names=[*names, "num_done"])
     kept = [arrays[name] for name in names]
-    return jax.tree.unflatten(structure, kept), int(arrays["num_done"])
+    done = arrays["num_done"]
+    fits = all(
+        (one.shape, one.dtype) == (np.shape(leaf), np.asarray(leaf).dtype)
+        for one, leaf in zip(kept, leaves, strict=True)
+    )
+    counts = not done.shape and done.dtype.kind in "iu" and done >= 0
+    if not fits or not counts or (way.is_exact and done > way.total):
+        raise damaged(path, "its sums are not those of this network and method", _REMEDY)
+    return jax.tree.unflatten(structure, kept), int(done)
 
 
 def _save(path: Path, state: State, done: int) -> None:
@@ -213,7 +222,7 @@ def _save(path: Path, state: State, done: int) -> None:
     write_arrays(path, {**arrays, "num_done": np.array(done)}, compressed=False)
 
 
-def _write(folder: Path, found: Estimate, described: dict[str, Any]) -> None:
+def _write(folder: Path, found: HessianEstimate, described: dict[str, Any]) -> None:
     if found.diagonal is not None:
         names = paths_of(found.diagonal)
         arrays = {

@@ -18,7 +18,7 @@ from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.data import Split
 from rctaf_jax.errors import InputError
 from rctaf_jax.hessian import (
-    Estimate,
+    HessianEstimate,
     MeanSquare,
     coordinates,
     estimate,
@@ -82,6 +82,8 @@ class Way(NamedTuple):
       advance: `(state, numbers)` to the state with these, too.
       metric: what the state says of the norm on the way; None for a sum that is not done.
       estimate: what the whole state says.
+      is_exact: whether that is the diagonal itself, which takes all of the numbers.
+      batch_size, block_size: what the numbers are of, where another size is other work.
     """
 
     state: State
@@ -90,7 +92,10 @@ class Way(NamedTuple):
     stride: int
     advance: Callable[[State, range], State]
     metric: Callable[[State], MeanSquare | None]
-    estimate: Callable[[State], Estimate]
+    estimate: Callable[[State], HessianEstimate]
+    is_exact: bool = False
+    batch_size: int | None = None
+    block_size: int | None = None
 
 
 def method_for(config: DiagonalConfig, problem: Problem) -> str:
@@ -146,7 +151,16 @@ def _xdiag(config: DiagonalConfig, problem: Problem) -> Way:
         return xdiag.run(state, key, numbers, product, block_size=block_size)
 
     state = init(problem.params, num_groups=NUM_GROUPS)
-    return Way(state, "blocks", num_blocks, 1, advance, _mean_square_of_sums, estimate)
+    return Way(
+        state,
+        "blocks",
+        num_blocks,
+        1,
+        advance,
+        _mean_square_of_sums,
+        estimate,
+        block_size=block_size,
+    )
 
 
 def xdiag_block_size(config: DiagonalConfig, problem: Problem) -> int:
@@ -176,7 +190,7 @@ def _coordinates(config: DiagonalConfig, problem: Problem) -> Way:
     def metric(state: State) -> MeanSquare | None:
         return coordinates.estimate(state, problem.params).mean_square
 
-    def finish(state: State) -> Estimate:
+    def finish(state: State) -> HessianEstimate:
         return coordinates.estimate(state, problem.params)
 
     return Way(
@@ -199,11 +213,13 @@ def _exact(config: DiagonalConfig, problem: Problem) -> Way:
         whole[numbers.start : numbers.stop] = found[: len(numbers)]
         return whole
 
-    def finish(state: State) -> Estimate:
+    def finish(state: State) -> HessianEstimate:
         dtype = ravel_pytree(problem.params)[0].dtype
         return exact_estimate(restore(jnp.asarray(state, dtype)), num_products=size)
 
-    return Way(np.zeros(size), "parameters", size, stride, advance, _nothing_yet, finish)
+    return Way(
+        np.zeros(size), "parameters", size, stride, advance, _nothing_yet, finish, is_exact=True
+    )
 
 
 def _neuron(config: DiagonalConfig, problem: Problem) -> Way:
@@ -230,12 +246,22 @@ def _neuron(config: DiagonalConfig, problem: Problem) -> Way:
             state = jax.tree.map(lambda total, new, share=share: total + share * new, state, found)
         return state
 
-    def finish(state: State) -> Estimate:
+    def finish(state: State) -> HessianEstimate:
         num_neurons = sum(layer.bias.size for layer in layers)
         return exact_estimate(state, num_products=num_neurons)
 
     state = jax.tree.map(np.zeros_like, jax.device_get(problem.params))
-    return Way(state, "batches", num_batches, 1, advance, _nothing_yet, finish)
+    return Way(
+        state,
+        "batches",
+        num_batches,
+        1,
+        advance,
+        _nothing_yet,
+        finish,
+        is_exact=True,
+        batch_size=config.batch_size,
+    )
 
 
 _WAYS: dict[str, Callable[[DiagonalConfig, Problem], Way]] = {

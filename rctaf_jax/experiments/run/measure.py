@@ -20,7 +20,7 @@ from rctaf_jax.eval.accuracy import make_clean_evaluation
 from rctaf_jax.eval.autoattack import make_autoattack
 from rctaf_jax.eval.pgd import make_pgd
 from rctaf_jax.eval.verdict import LogitsFn
-from rctaf_jax.hessian import Estimate, MeanSquare, estimate, init, make_dataset_product, run
+from rctaf_jax.hessian import HessianEstimate, MeanSquare, estimate, init, make_dataset_product, run
 from rctaf_jax.losses import cross_entropy
 from rctaf_jax.models import create
 from rctaf_jax.values import check_positive
@@ -31,7 +31,7 @@ AUTOATTACK_BATCH = 128
 PROBE_SEED = 0
 
 
-class Outcomes(NamedTuple):
+class ImageOutcomes(NamedTuple):
     """Per test image: right when clean, still right under attack, no finite logits."""
 
     clean_correct: Bool[np.ndarray, " N"]
@@ -39,8 +39,8 @@ class Outcomes(NamedTuple):
     nonfinite: Bool[np.ndarray, " N"]
 
 
-Evaluate = Callable[[PyTree, Split], Outcomes]
-EstimateHessian = Callable[..., Estimate]
+Evaluate = Callable[[PyTree, Split], ImageOutcomes]
+EstimateHessian = Callable[..., HessianEstimate]
 
 
 def check_evaluation(config: EvaluationConfig) -> None:
@@ -107,11 +107,11 @@ def _with_pgd(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) ->
     )
     step_size = train.epsilon / 4 if config.pgd_step_size is None else config.pgd_step_size
 
-    def evaluate(variables: PyTree, split: Split) -> Outcomes:
+    def evaluate(variables: PyTree, split: Split) -> ImageOutcomes:
         key = jax.random.key(ATTACK_SEED)
         plain = clean(variables, split.images, split.labels)
         result = attack(variables, split.images, split.labels, key, train.epsilon, step_size)
-        return Outcomes(plain.correct, result.robust, plain.nonfinite | result.nonfinite)
+        return ImageOutcomes(plain.correct, result.robust, plain.nonfinite | result.nonfinite)
 
     return evaluate
 
@@ -120,10 +120,10 @@ def _with_autoattack(config: EvaluationConfig, train: TrainConfig, logits: Logit
     size = min(config.batch_size, AUTOATTACK_BATCH)
     attack = make_autoattack(logits, norm=train.norm, batch_size=size)
 
-    def evaluate(variables: PyTree, split: Split) -> Outcomes:
+    def evaluate(variables: PyTree, split: Split) -> ImageOutcomes:
         key = jax.random.key(ATTACK_SEED)
         result = attack(variables, split.images, split.labels, key, train.epsilon)
-        return Outcomes(result.correct, result.robust, result.nonfinite)
+        return ImageOutcomes(result.correct, result.robust, result.nonfinite)
 
     return evaluate
 
@@ -174,7 +174,7 @@ def make_estimate_hessian(
         split: Split,
         progress: Callable[[int, int], None] | None = None,
         num_probes: int = config.num_probes,
-    ) -> Estimate:
+    ) -> HessianEstimate:
         rest = {name: value for name, value in variables.items() if name != "params"}
         product = bind(variables["params"], rest, split.images, split.labels)
         key, probes = jax.random.key(PROBE_SEED), range(num_probes)
@@ -208,7 +208,7 @@ def describe_mean_square(mean_square: MeanSquare) -> dict[str, Any]:
     }
 
 
-def describe_hessian(result: Estimate, num_examples: int) -> dict[str, Any]:
+def describe_hessian(result: HessianEstimate, num_examples: int) -> dict[str, Any]:
     """An estimate for JSON, layer by layer."""
     return {
         **describe_mean_square(result.mean_square),

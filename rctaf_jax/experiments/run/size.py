@@ -19,7 +19,7 @@ COPIES = 4
 """What training keeps of a network at least: weights, momentum, gradient, and the next weights."""
 
 
-def num_parameters(config: TrainConfig, dataset: Dataset) -> int:
+def count_parameters(config: TrainConfig, dataset: Dataset) -> int:
     """Of the network that a configuration asks for; nothing is allocated."""
     model = create(
         config.model, num_classes=dataset.num_classes, activation="relu", width=config.width
@@ -45,7 +45,7 @@ def check_fits(training: ResolvedTraining, dataset: Dataset) -> None:
             f"{config.epochs:,} epochs of {dataset.name} are {steps:,} steps, and {MOST_STEPS:,} "
             "can be counted: give fewer epochs."
         )
-    parameters, free = num_parameters(config, dataset), free_memory()
+    parameters, free = count_parameters(config, dataset), free_memory()
     needed = COPIES * parameters * (8 if config.dtype == "float64" else 4)
     if free is not None and needed > free:
         raise InputError(

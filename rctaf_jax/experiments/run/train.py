@@ -13,7 +13,7 @@ from rctaf_jax import parallel, processes
 from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.files import append_line
 from rctaf_jax.training.checkpoint import Checkpoints
-from rctaf_jax.training.loop import Report, check_finite, run
+from rctaf_jax.training.loop import ReportMetrics, check_finite, run_steps
 from rctaf_jax.training.preemption import watch_for_termination
 from rctaf_jax.training.recipe import ResolvedTraining
 from rctaf_jax.training.step import Metrics
@@ -80,7 +80,7 @@ def train_run(
             note = f"loss {line.loss:.3f}, accuracy {line.accuracy:.3f}, {speed}"
             bars.update(task, completed=line.step, note=note)
 
-        replicated = run(
+        replicated = run_steps(
             parallel.data_parallel(trainer.advance, devices, num_arguments=4, shared=(1, 2, 3)),
             parallel.replicate(state, jax.local_devices()),
             device_data(dataset),
@@ -100,7 +100,7 @@ def make_report(
     log: Path,
     checkpoints: Checkpoints,
     show: Callable[[LogLine], None],
-) -> Report:
+) -> ReportMetrics:
     """What the loop tells its metrics: checked, written to the log, and shown."""
     batch_size = training.config.batch_size
     reported = time.monotonic()

@@ -20,7 +20,7 @@ from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.members import (
     Member,
-    Trained,
+    TrainedMember,
     map_members,
     train_members,
 )
@@ -105,7 +105,7 @@ def train_group(
     group: list[SweepMember],
     progress: SweepProgress,
     should_stop: Callable[[], bool],
-) -> list[tuple[SweepMember, Trained, float]]:
+) -> list[tuple[SweepMember, TrainedMember, float]]:
     """Train a group at once, from its last checkpoint; each member with its share of the time."""
     members = [Member(member.seed, member.activation.alpha) for member in group]
     trainer, started = programs.trainer, time.monotonic()

@@ -11,7 +11,7 @@ from rctaf_jax.config import RunConfig
 from rctaf_jax.experiments.results.config_file import as_json
 from rctaf_jax.experiments.run.environment import describe_environment
 from rctaf_jax.experiments.run.measure import (
-    Outcomes,
+    ImageOutcomes,
     describe_hessian,
     hessian_split,
 )
@@ -19,7 +19,7 @@ from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.members import (
-    Trained,
+    TrainedMember,
 )
 from rctaf_jax.training.state import TrainState
 from rctaf_jax.training.trainer import Trainer
@@ -32,7 +32,7 @@ def measure(
     sweep: Sweep,
     programs: FamilyPrograms,
     member: SweepMember,
-    trained: Trained,
+    trained: TrainedMember,
     train_seconds: float,
     progress: SweepProgress,
 ) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def take_measurements(
     }
 
 
-def correct(outcomes: Outcomes) -> dict[str, int]:
+def correct(outcomes: ImageOutcomes) -> dict[str, int]:
     """How many images are right, clean and under attack."""
     return {
         "clean_correct": int(outcomes.clean_correct.sum()),

@@ -35,7 +35,7 @@ def connected(address: str | None) -> Iterator[None]:
     """Join the cluster at `address` or RAY_ADDRESS, else start one, for as long as this lasts.
 
     Raises:
-      InputError: if no cluster answers, or one with another Python, Ray or token.
+      InputError: if no cluster answers or starts in time, or one with another Python, Ray or token.
     """
     ray = import_ray()
     address = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -51,7 +51,9 @@ def connected(address: str | None) -> Iterator[None]:
             # JAX warns of any fork; Ray's processes become other programs at once.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    # Ray raises a bare Exception where its own processes are slow to start.
+    except Exception as error:
+        ray.shutdown()
         reason = " ".join(str(error).split())
         raise InputError(
             f"no Ray cluster can be joined at {address} ({reason}): start one by "

@@ -117,7 +117,7 @@ def open_sweep(resolved: ResolvedSweep, folder: Path, command: str) -> Sweep:
     """
     config, dataset, training, _ = resolved
     claim_folder(folder, config, dataset, command)
-    unfinished.check(folder)
+    unfinished.check_is_ours(folder)
     return Sweep(
         folder,
         command,

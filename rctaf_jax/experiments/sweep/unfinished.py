@@ -45,7 +45,7 @@ class Group:
     per_device: Annotated[int, Meta(ge=1)]
 
 
-def check(folder: Path) -> None:
+def check_is_ours(folder: Path) -> None:
     """Refuse a folder in which a sweep would write or remove what is not its own.
 
     Raises:

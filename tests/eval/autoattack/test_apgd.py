@@ -68,7 +68,7 @@ def _examples(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> Ex
 
 def _trajectory(
     attack: Attack, logits_fn: LogitsFn, examples: Examples, epsilon: float
-) -> list[apgd.State]:
+) -> list[apgd.APGDState]:
     """Every state of the first run, from the start on."""
     size = len(examples.labels)
     step = jax.jit(lambda *rest: attack.step(lambda x, _: logits_fn(x), *rest))
@@ -185,7 +185,7 @@ def test_every_point_is_allowed_and_ascent_ascends(norm: str) -> None:
     traced = []
 
     @jax.jit
-    def step(*rest: object) -> apgd.State:
+    def step(*rest: object) -> apgd.APGDState:
         traced.append(norm)
         return attack.step(lambda x, _: logits_fn(x), *rest)
 
@@ -193,7 +193,7 @@ def test_every_point_is_allowed_and_ascent_ascends(norm: str) -> None:
         state = jax.jit(attack.start)(examples, jnp.zeros(10, int), epsilon)
         start_loss = apgd.cross_entropy(logits_fn(state.x), examples.labels)
         for k in range(attack.num_steps):
-            reach = apgd_l1.schedule(20).radius[k] if norm == "L1" else 1
+            reach = apgd_l1.make_phases(20).radius[k] if norm == "L1" else 1
             assert is_inside(state.x, examples.images, norm=norm, epsilon=reach * epsilon).all()
             state = step(examples, jnp.full(10, k), epsilon, state)
         outcome = state.outcome

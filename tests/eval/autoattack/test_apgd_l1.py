@@ -7,16 +7,16 @@ from rctaf_jax.eval.autoattack import apgd_l1
 
 
 def test_published_phases() -> None:
-    phases = apgd_l1.schedule(100)
+    phases = apgd_l1.make_phases(100)
     assert np.flatnonzero(phases.is_first).tolist() == [0, 31, 62]
     assert np.flatnonzero(phases.is_last).tolist() == [30, 61, 102]
     assert [(phases.radius == radius).sum() for radius in (3, 2, 1)] == [31, 31, 41]
     np.testing.assert_array_equal(phases.is_check, ~phases.is_first)
-    long = apgd_l1.schedule(1000)
+    long = apgd_l1.make_phases(1000)
     assert np.flatnonzero(long.is_check)[:3].tolist() == [12, 24, 36]
     assert np.flatnonzero(long.is_check)[-1] == 602 + 400
     for num_steps in (1, 2, 3, 10):
-        assert len(apgd_l1.schedule(num_steps).radius) == num_steps + 3
+        assert len(apgd_l1.make_phases(num_steps).radius) == num_steps + 3
 
 
 def test_l1_steps_are_sparse() -> None:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rctaf_jax.eval.autoattack.attack import Attack, Examples, Outcome, observe, undecided
-from rctaf_jax.eval.autoattack.pool import attack_all, make_programs
+from rctaf_jax.eval.autoattack.attack import Attack, Examples, Outcome, initial_outcome, observe
+from rctaf_jax.eval.autoattack.pool import attack_all, make_pool_programs
 
 RUNS, STEPS = 3, 7
 
@@ -21,7 +21,7 @@ class Counting(NamedTuple):
 
 def start(examples, run, epsilon):
     keys = jax.vmap(jax.random.fold_in)(examples.keys, run)
-    return Counting(undecided(examples.images), jnp.zeros(len(run)), keys)
+    return Counting(initial_outcome(examples.images), jnp.zeros(len(run)), keys)
 
 
 def step(predict, examples, k, epsilon, state):
@@ -67,7 +67,7 @@ def outcomes_one_by_one(examples: Examples, threshold: float) -> dict[int, tuple
 def run(examples, threshold, pending, batch_size, devices=None):
     return list(
         attack_all(
-            make_programs(ATTACK, ask),
+            make_pool_programs(ATTACK, ask),
             jnp.float32(threshold),
             examples,
             pending,
@@ -105,7 +105,7 @@ def test_nonfinite_answers_end_an_example() -> None:
     def dumb(threshold, images, keys):
         return jnp.where(images[:, 0, 0] > threshold, jnp.nan, jnp.array([[1.0, 0.0]]))
 
-    programs, devices = make_programs(ATTACK, dumb), jax.local_devices()[:1]
+    programs, devices = make_pool_programs(ATTACK, dumb), jax.local_devices()[:1]
     setting = dict(epsilon=0.1, batch_size=8, devices=devices)
     groups = list(attack_all(programs, jnp.float32(4.4), examples, range(23), **setting))
     assert not any(group.is_broken.any() for group in groups)
@@ -128,7 +128,7 @@ def test_one_compilation_for_networks_and_budgets() -> None:
         traced.append(images.shape)
         return ask(threshold, images, keys)
 
-    programs, examples = make_programs(ATTACK, counted), make_examples(16)
+    programs, examples = make_pool_programs(ATTACK, counted), make_examples(16)
     counts = []
     for threshold, epsilon in ((4.4, 0.1), (3.0, 0.2), (5.0, 0.3)):
         setting = dict(epsilon=epsilon, batch_size=8, devices=jax.local_devices()[:1])

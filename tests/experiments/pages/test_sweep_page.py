@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -165,3 +166,38 @@ def test_networks_trained_elsewhere_are_told(make_folder: Factory, make_member: 
         "Where networks were trained, as far as it is not as above: device cpu x 1 (1 network), "
         "gpu x 8 (1 network); jax 0.10.2 (1 network), 0.11.0 (1 network)."
     ) in read(folder).text
+
+
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror="alert(1)">', "</pre><svg onload=x>"]
+
+
+def hostile(value: Any, text: str, kept: set[str], key: str = "") -> Any:
+    """`value` with markup behind every text in it, but for keys whose text has a meaning."""
+    if isinstance(value, dict):
+        return {name: hostile(inner, text, kept, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [hostile(inner, text, kept, key) for inner in value]
+    return value + text if isinstance(value, str) and key not in kept else value
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_of_a_folder_becomes_markup(
+    text: str, make_folder: Factory, make_member: Factory, make_diverged: Factory
+) -> None:
+    """Whatever config.json, data.json, environment.json and rows say in words."""
+    rows = [make_member(1, 7, 0), make_member(1, 10, 0), make_diverged(1, 50, 0, "NaN")]
+    rows = [row | {"seconds": {f"train{text}": 1.0}} for row in rows]
+    rows[2]["message"] = f"NaN{text}"
+    folder = make_folder(rows, betas=[1], curvatures=[7, 10, 50], baselines=[], seeds=[0])
+    shutil.copy(folder / "environment.json", folder / "members" / rows[0]["id"])
+    clean = read(folder).tags
+    for path in [*folder.glob("*.json"), *folder.glob("members/*/environment.json")]:
+        changed = hostile(json.loads(path.read_text()), text, kept={"norm", "attack"})
+        if path.name == "environment.json":
+            changed["versions"] |= {f"jax{text}": "1"}
+        path.write_text(json.dumps(changed))
+    page = read(folder)
+    assert not {"script", "img"} & set(page.tags)
+    assert page.tags.count("svg") == clean.count("svg")
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert page.text.count(text) > 10

@@ -158,6 +158,26 @@ def test_damaged_sums_are_kept_aside(run, tmp_path):
     assert find(run, tmp_path, **settings)["mean_square"] == before["mean_square"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_done": -1},
+        {"num_done": 0.5},
+        {"num_done": [4, 4]},
+        {"leaf0": np.zeros(3)},
+        {"leaf0": np.array(["x"])},
+    ],
+)
+def test_sums_of_something_else_are_kept_aside(run, tmp_path, changes):
+    find(run, tmp_path, method="hutchinson", num_probes=4)
+    with np.load(tmp_path / "sums.npz") as arrays:
+        kept = dict(arrays)
+    np.savez(tmp_path / "sums.npz", **{**kept, **changes})
+    with pytest.raises(InputError, match=r"sums are not those .* kept aside as sums.npz.damaged"):
+        find(run, tmp_path, method="hutchinson", num_probes=4)
+    assert not (tmp_path / "sums.npz").exists()
+
+
 def test_sums_without_an_array_are_kept_aside(run, tmp_path):
     find(run, tmp_path, method="hutchinson", num_probes=4)
     np.savez(tmp_path / "sums.npz", num_done=4)

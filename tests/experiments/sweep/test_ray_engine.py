@@ -262,6 +262,17 @@ def test_a_cluster_that_wants_a_token_is_refused(monkeypatch):
         connected(None).__enter__()
 
 
+@pytest.mark.parametrize("kind", [Exception, TimeoutError, ConnectionError])
+def test_a_cluster_that_is_slow_to_start_is_one_sentence(monkeypatch, kind):
+    def refuse(**options):
+        raise kind("The current node timed out during startup.\nSee the logs.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(InputError, match=r"at local \(The current .* startup. See the logs.\): "):
+        connected(None).__enter__()
+
+
 @pytest.mark.parametrize(
     ("cause", "lack"),
     [

@@ -245,9 +245,28 @@ def test_damaged_is_not_missing(folder, tmp_path, text):
     damaged.write_text(text)
     shutil.rmtree(copy / "members" / "relu-seed0")
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
-    with pytest.raises(InputError, match=r"relu-seed1/row.json (is damaged|lacks id|is nested)"):
+    with pytest.raises(
+        InputError, match=r"relu-seed1/row.json (is damaged|lacks id|is nested).*; --retrain trains"
+    ):
         sweep(SMALL, copy)
     assert before == {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+
+
+@pytest.mark.parametrize("file", ["row.json", "outcomes.npz"])
+def test_damaged_is_trained_again_on_request_alone(folder, tmp_path, file):
+    """What was damaged is kept aside; nothing else is trained again."""
+    copy = tmp_path / "results"
+    shutil.copytree(folder, copy)
+    (copy / "members" / "relu-seed1" / file).write_bytes(b"{")
+    kept = {p: p.stat().st_mtime_ns for p in copy.rglob("row.json") if "relu-seed1" not in str(p)}
+    with pytest.raises(InputError, match=f"relu-seed1/{file}.*--retrain"):
+        sweep(SMALL, copy)
+    with SweepProgress(Console(file=io.StringIO())) as progress:
+        run_sweep(resolve_sweep(SMALL), copy, COMMAND, progress, retrain=True)
+    again, first = rows_of(copy)["relu-seed1"], rows_of(folder)["relu-seed1"]
+    assert without_times(again) == without_times(first)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert (copy / "members" / "relu-seed1" / "row.json.damaged").exists()
 
 
 @pytest.mark.parametrize(

@@ -106,21 +106,21 @@ def test_an_entry_that_is_a_link_is_not_followed(folder, elsewhere):
     ],
 )
 def test_a_link_where_a_sweep_works_is_refused_before_any_work(folder, elsewhere, place):
-    unfinished.check(folder)
+    unfinished.check_is_ours(folder)
     path = folder / place
     shutil.rmtree(path, ignore_errors=True)
     path.parent.mkdir(exist_ok=True)
     path.symlink_to(elsewhere)
     before = contents(elsewhere)
     with pytest.raises(InputError, match=f"{place} is a link: it must be a folder"):
-        unfinished.check(folder)
+        unfinished.check_is_ours(folder)
     assert contents(elsewhere) == before
 
 
 def test_a_results_folder_that_is_a_link_is_good(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     started(folder, DONE)
-    unfinished.check(tmp_path / "link")
+    unfinished.check_is_ours(tmp_path / "link")
     unfinished.clear(tmp_path / "link")
     assert not (folder / "unfinished").exists()
 

@@ -19,7 +19,7 @@ from rctaf_jax.training.augmentation.autoaugment import (
     RECOLOURINGS,
     argument,
     autoaugment,
-    draw,
+    draw_sub_policy,
 )
 
 TABLE = """
@@ -211,7 +211,7 @@ def test_policy_is_the_published_one():
 def test_draws_have_the_policys_frequencies():
     """All choices at once: sub-policy, both operations' happening, both signs."""
     num_draws = 50_000
-    drawn = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), num_draws))
+    drawn = jax.jit(jax.vmap(draw_sub_policy))(jax.random.split(jax.random.key(0), num_draws))
     probabilities = np.array([[p for _, p, _ in operations] for operations in POLICY])
     chances = np.stack([1 - probabilities, probabilities], axis=-1)
     expected = np.einsum("pi,pj,k,l->pijkl", chances[:, 0], chances[:, 1], *[[0.5, 0.5]] * 2) / 25
@@ -234,7 +234,7 @@ def batch():
 
 def test_the_policy_is_pillows(batch):
     keys, images, results = batch
-    drawn = jax.device_get(jax.jit(jax.vmap(draw))(keys))
+    drawn = jax.device_get(jax.jit(jax.vmap(draw_sub_policy))(keys))
     expected = []
     for number, image in enumerate(images):
         for slot, (name, _, index) in enumerate(POLICY[drawn.sub_policy[number]]):

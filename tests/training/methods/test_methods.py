@@ -8,7 +8,7 @@ from rctaf_jax.losses import kl_divergence
 from rctaf_jax.models import create, from_torch
 from rctaf_jax.training.awp import adversarial_weights
 from rctaf_jax.training.methods import dajat, dkl, mart, pgd_at, standard, trades
-from rctaf_jax.training.methods.method import AUGMENTED, BASE, Budget, Setting, ViewLogits
+from rctaf_jax.training.methods.method import AUGMENTED, BASE, Budget, RecipeSetting, ViewLogits
 from rctaf_jax.training.methods.perturbations import START_DEVIATION, ascend_divergence
 from rctaf_jax.training.methods.registry import METHODS, make_method, published
 
@@ -135,13 +135,13 @@ def test_dajat_of_one_view_is_trades():
 
 
 def test_published_recipes_differ_by_data_and_network():
-    wide, hundred = Setting(is_wide=True), Setting(num_classes=100)
-    assert dajat.recipe(Setting()).options["beta"] == 11
+    wide, hundred = RecipeSetting(is_wide=True), RecipeSetting(num_classes=100)
+    assert dajat.recipe(RecipeSetting()).options["beta"] == 11
     assert (dajat.recipe(wide).options["beta"], dajat.recipe(wide).options["js_weight"]) == (10, 3)
     assert dajat.recipe(hundred).options == {"beta": 9, "js_weight": 2, "label_smoothing": 0.1}
-    assert dajat.acat_recipe(Setting()).options == {"beta": 11, "label_smoothing": 0}
-    assert (mart.recipe(Setting()).epochs, mart.recipe(wide).epochs) == (120, 90)
-    assert METHODS["dajat"].make(**dajat.recipe(Setting()).options).views == (
+    assert dajat.acat_recipe(RecipeSetting()).options == {"beta": 11, "label_smoothing": 0}
+    assert (mart.recipe(RecipeSetting()).epochs, mart.recipe(wide).epochs) == (120, 90)
+    assert METHODS["dajat"].make(**dajat.recipe(RecipeSetting()).options).views == (
         BASE,
         AUGMENTED,
         AUGMENTED,
@@ -246,7 +246,7 @@ def test_adversarial_weights_by_hand():
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_every_method_stays_in_the_threat_model(name, norm):
-    method = make_method(name, published(name).recipe(Setting()).options)
+    method = make_method(name, published(name).recipe(RecipeSetting()).options)
     images = jax.random.uniform(jax.random.key(0), (6, 4, 4, 3))
     weights = jax.random.normal(jax.random.key(1), (48, 5))
     labels = jnp.arange(6) % 5

@@ -4,9 +4,8 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta
 from rich.console import Console
 
 from rctaf_jax.activations import parse_activation
@@ -36,31 +35,29 @@ from rctaf_jax.experiments.show.progress import make_bars
 from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.show.wording import family_label
 from rctaf_jax.files import write_json
-from rctaf_jax.typed_json import convert_typed, read_json
+from rctaf_jax.typed_json import AtLeast1, Positive, convert_typed, read_json
 
 OVERHEAD = "overhead.json"
 ROUNDS = 25
-Positive = Annotated[int, Meta(ge=1)]
-PositiveNumber = Annotated[float, Meta(gt=0)]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Size:
     model: str
-    width: PositiveNumber
-    batch: Positive
+    width: Positive
+    batch: AtLeast1
 
 
 @dataclasses.dataclass(frozen=True)
 class _Memory:
-    temporary_bytes: Positive
+    temporary_bytes: AtLeast1
 
 
 @dataclasses.dataclass(frozen=True)
 class _Spread:
-    median: PositiveNumber
-    low: PositiveNumber
-    high: PositiveNumber
+    median: Positive
+    low: Positive
+    high: Positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +79,10 @@ class _Overhead:
     environment: _Environment
     step: _Size
     memory_step: _Size
-    rounds: Positive
+    rounds: AtLeast1
     memory: dict[str, _Memory]
-    seconds_per_compilation: PositiveNumber | None = None
-    seconds_per_step: PositiveNumber | None = None
+    seconds_per_compilation: Positive | None = None
+    seconds_per_step: Positive | None = None
     time: dict[str, _Time] | None = None
 
 

@@ -1,0 +1,39 @@
+"""`rctaf train` does each thing once."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rctaf_jax.activations import named as activations
+from rctaf_jax.cli import main
+from rctaf_jax.data import dataset, named
+from rctaf_jax.experiments.run import folder, train
+
+WORDS = "train --model mlp-1x4 --num-train 32 --num-test 20 --batch-size 16 --epochs 1"
+WORDS += " --attack-steps 1 --step-size 0.1 --pgd-steps 2 --activation rct-af:beta=1,curvature=3"
+
+
+def test_each_thing_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The activation parsed, the data loaded and hashed, the configuration resolved, a trainer."""
+    calls: Counter[str] = Counter()
+
+    def count(module: Any, name: str) -> None:
+        true = getattr(module, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return true(*arguments, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(activations, "_settings")
+    count(named, "load")
+    count(dataset, "content_hash")
+    count(folder, "resolve")
+    for module in (folder, train):
+        count(module, "make_trainer")
+    assert main([*WORDS.split(), "--output", str(tmp_path / "run")]) == 0
+    once = ("_settings", "load", "content_hash", "resolve", "make_trainer")
+    assert calls == dict.fromkeys(once, 1)
