@@ -48,7 +48,7 @@ def taken(request, config, dataset):
         before, _ = advance(start, data, trainer.settings, STEPS_BEFORE)
         after, metrics = advance(before, data, trainer.settings, 1)
         batch = make_sample(batch_size=stated.batch_size)(data, before)
-        yield resolved, trainer, before, after, metrics, batch
+        yield resolved.config, trainer, before, after, metrics, batch
 
 
 def log_softmax(z):
