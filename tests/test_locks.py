@@ -144,7 +144,7 @@ def test_the_second_process_says_so_and_leaves(run, tmp_path, capsys, words):
 
 def test_an_evaluation_does_not_write_where_another_process_works(run, capsys):
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    with held(run):
+    with held(run / "evaluations" / "pgd-3x1-margin"):
         assert main(["evaluate", str(run), "--pgd-steps", "3"]) == 2
     assert "another process is working in" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from rctaf_jax.activations import parse_activation
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.sweep import unfinished
+from rctaf_jax.experiments.sweep.members import SweepMember
 from rctaf_jax.experiments.sweep.unfinished import Group
 
 DONE, LOST = "relu-seed0", "relu-seed1"
@@ -148,28 +150,35 @@ def test_a_group_that_cannot_be_read_is_kept_and_named(folder, change, sentence)
         change = json.dumps(changed)
     (place / "members.json").write_text(change)
     before = contents(folder)
-    for refused in (unfinished.check, unfinished.clear):
+    for refused in (unfinished.check_is_ours, unfinished.clear):
         with pytest.raises(InputError, match=f"{place.name}/members.json (has )?{sentence}"):
             refused(folder)
     assert contents(folder) == before
+
+
+def member(name: str) -> SweepMember:
+    return SweepMember(name, parse_activation("relu"), 0)
 
 
 def test_damaged_is_not_missing(folder, make_member):
     row = folder / "members" / DONE / "row.json"
     assert unfinished.is_measured(folder, DONE)
     assert not unfinished.is_measured(folder, LOST)
-    assert unfinished.find_damaged(folder, [DONE, LOST]) == []
+    for name in (DONE, LOST):
+        unfinished.check_readable(folder, member(name))
     row.write_text(json.dumps(make_member(None, float("inf"), 0) | {"seed": "x"}))
     with pytest.raises(InputError, match=f'{DONE}/row.json has seed = "x": it must be an integer'):
         unfinished.is_measured(folder, DONE)
-    assert unfinished.find_damaged(folder, [DONE, LOST]) == [DONE]
+    with pytest.raises(InputError, match=f'{DONE}/row.json has seed = "x"'):
+        unfinished.check_readable(folder, member(DONE))
 
 
 def test_outcomes_that_are_not_the_rows_are_damage(folder):
     outcomes = folder / "members" / DONE / "outcomes.npz"
     outcomes.write_bytes(b"half")
-    assert unfinished.find_damaged(folder, [DONE]) == [DONE]
+    with pytest.raises(InputError, match=f"{DONE}/outcomes.npz is damaged"):
+        unfinished.check_readable(folder, member(DONE))
     assert unfinished.is_measured(folder, DONE)  # so it is never trained again unasked
     outcomes.unlink()
-    assert unfinished.find_damaged(folder, [DONE]) == []
+    unfinished.check_readable(folder, member(DONE))
     assert not unfinished.is_measured(folder, DONE)
