@@ -62,7 +62,8 @@ def run(words: list[str]) -> int:
     words = [with_home(word) for word in words]
     # XLA logs harmless lines on stderr unless told otherwise before it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax logs the traceback of each error that it raises, from threads of its own.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     from rctaf_jax.experiments.command.parse import parse
 
     parse(words).run(make_console(), shlex.join(["rctaf", *words]))

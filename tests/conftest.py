@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Most of a run that starts without a cache is compiling, most of that generating code; without
-# LLVM's optimisations and kernels written for each fusion it takes a fifth to a half. What XLA
-# makes of a program before that stays, so roundings differ but no meaning. XLA_FLAGS has the last
-# word: --xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true tests what users run.
+# Most of a run that starts without a cache is compiling, and most of that generating code: without
+# LLVM's optimisations and kernels written for each fusion it takes a fifth to a half. What XLA does
+# to a program before that stays, so roundings differ but no meaning. A flag that XLA_FLAGS has is
+# kept: --xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true tests what users run.
 _FLAGS = (
     "--xla_force_host_platform_device_count=4",
     "--xla_backend_optimization_level=0",

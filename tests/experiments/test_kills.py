@@ -30,6 +30,8 @@ ENDS = {
 """Exit codes."""
 KILLS_PER_FOLDER = 5
 PATIENCE = 300.0
+MOST_FOLDERS = 30
+"""Of a command: it may end before it is killed, but not as often as that."""
 INCIDENTAL = {"seconds", "environment", "command", "started", "forward_passes", "backward_passes"}
 """Keys whose values are another run's own, at any depth."""
 
@@ -38,8 +40,11 @@ TINY += ["--pgd-steps", "2"]
 TRAIN = ["--attack-steps", "1", "--step-size", "0.1", "--method", "pgd-at", "--epochs"]
 GRID = ["--betas", "1", "--curvatures", "1", "4", "9", "--baselines", "relu", "--seeds", "0"]
 SCRIPT = """
-import dataclasses, os, sys
+import dataclasses, os, signal, sys
 from pathlib import Path
+
+# Ignored where the tests run in the background of a shell.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 output = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(output, 1), os.dup2(output, 2)
@@ -218,6 +223,7 @@ def test_forty_kills(tmp_path, capfd):
         for attempt in itertools.count():
             if killed == case.kills:
                 break
+            assert attempt < MOST_FOLDERS, f"{killed} of {case.kills} kills of {case.name}"
             folder = tmp_path / f"{case.name}-{attempt}"
             if any("row.json" in pattern for pattern in case.results):
                 with_some_members(whole, folder)

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -121,3 +122,21 @@ def test_what_a_killed_save_left_goes_with_the_next(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1"]
+
+
+def test_a_command_on_a_full_disk_says_one_sentence_and_goes_on_later(small_disk):
+    """A process of its own: Orbax fails and speaks in threads."""
+    subprocess.run(["mount", "-o", "remount,size=40k", str(small_disk)], check=True)
+    words = [sys.executable, "-m", "rctaf_jax", "sweep", "--output", str(small_disk / "sweep")]
+    words += ["--model", "mlp-1x8", "--num-train", "64", "--num-test", "20", "--epochs", "1"]
+    words += ["--batch-size", "16", "--pgd-steps", "2", "--probes", "2", "--seeds", "0"]
+    words += ["--betas", "1", "--curvatures", "1", "4", "--baselines", "relu"]
+    refused = subprocess.run(words, capture_output=True, text=True)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("rctaf: ")
+    assert "No space left on device" in line
+    assert not [path for path in small_disk.rglob("*") if "tmp" in path.name]
+    subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
+    assert subprocess.run(words, capture_output=True).returncode == 0
+    assert len(list(small_disk.glob("sweep/members/*/row.json"))) == 3
