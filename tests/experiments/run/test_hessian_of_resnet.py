@@ -17,12 +17,12 @@ from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.experiments.run.hessian import hessian_run
 
 METHODS = {
-    "coordinates": {"num_probes": 512},
-    "hutchinson": {"num_probes": 768},
-    "xdiag": {"num_probes": 384, "block_size": 16},
+    "coordinates": {"num_probes": 192},
+    "hutchinson": {"num_probes": 384},
+    "xdiag": {"num_probes": 192, "block_size": 16},
 }
 NUM_ARRAYS = 20
-NUM_PARAMETERS = 1382
+NUM_PARAMETERS = 400
 
 Row = dict[str, float]
 
@@ -31,12 +31,12 @@ Row = dict[str, float]
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Row]]:
     """For each method: the whole network, then its arrays."""
     folder = tmp_path_factory.mktemp("resnet")
-    words = ["train", "--model", "resnet-mini", "--width", "0.25", "--method", "standard"]
+    words = ["train", "--model", "resnet-mini", "--width", "0.125", "--method", "standard"]
     words += ["--epochs", "8", "--activation", "rct-af:beta=1,curvature=7", "--pgd-steps", "1"]
     assert main([*words, "--output", str(folder / "run")]) == 0
 
     def find(method: str, settings: dict[str, int]) -> list[Row]:
-        config = DiagonalConfig(method=method, num_examples=64, batch_size=64, **settings)
+        config = DiagonalConfig(method=method, num_examples=32, batch_size=32, **settings)
         result = hessian_run(
             folder / "run", config, folder / method, "rctaf hessian", Console(quiet=True)
         )
