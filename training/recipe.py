@@ -76,11 +76,6 @@ def resolve(config: TrainConfig, dataset: Dataset) -> ResolvedTraining:
     Raises:
       InputError: naming the value that cannot be.
     """
-    check_positive(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        attack_steps=config.attack_steps or None,
-    )
     recipe = recipe_of(config, dataset.num_classes)
     check(config, dataset)
     epochs = given(config.epochs, recipe.epochs)
@@ -260,6 +255,7 @@ def check(config: TrainConfig, dataset: Dataset) -> None:
         value = getattr(config, name)
         if value is not None and not 0 <= value < math.inf:
             raise InputError(f"{name.replace('_', '-')} must be 0 or more; received {value}.")
+    check_positive(attack_steps=config.attack_steps or None)  # no more than can be counted
     num_train = len(dataset.train.labels)
     if num_train < config.batch_size:
         raise InputError(

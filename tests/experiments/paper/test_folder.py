@@ -98,10 +98,10 @@ def test_overhead_json(tmp_path: Path, keys: tuple[str, ...], value: Any, senten
         del place[keys[-1]]
     path.write_text(json.dumps(result))
     with pytest.raises(InputError, match=f"overhead.json (has )?.*{sentence}"):
-        table_2.show({}, tmp_path / "table-2")
+        table_2.EXPERIMENT.show({}, tmp_path / "table-2")
 
 
 def test_overhead_json_nested(tmp_path: Path):
     (tmp_path / "overhead.json").write_text(DEEP)
     with pytest.raises(InputError, match=r"overhead.json is nested too deeply"):
-        table_2.is_done(tmp_path)
+        table_2.has_times(tmp_path)

@@ -147,7 +147,7 @@ def _read_complete(path: Path) -> dict[str, Any]:
         ]
         if lacking:
             raise InputError(
-                f"{path} lacks {name}.{lacking[0]}: {name} must have all of "
+                f"{path} lacks {name}.{lacking[0]}: {name} must have all "
                 f"{len(PAPER_COSTS)} activations."
             )
     return result
