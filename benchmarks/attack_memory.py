@@ -17,6 +17,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rctaf_jax.files import write_arrays
+
 MOST_GROWTH = 150.0
 """Megabytes: images, adversarial images and flags in single precision, a few copies of each."""
 
@@ -60,7 +62,7 @@ def write_images(path: Path, num_test: int) -> None:
             row, column = divmod(label, 2)
             images[labels == label, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] += 90
         arrays |= {f"{split}_images": images, f"{split}_labels": labels}
-    np.savez(path, **arrays)
+    write_arrays(path, arrays)
 
 
 def rctaf(words: str) -> float:
