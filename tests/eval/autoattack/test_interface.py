@@ -478,9 +478,9 @@ SCRIPT = """
     import sys
     import jax, numpy as np
     sys.path.insert(0, {folder!r})
-    import test_autoattack as case
-    from rctaf_jax.eval import attack_store
-    attack_store.FLUSH_SECONDS = 0.0
+    import test_interface as case
+    from rctaf_jax.eval.autoattack import store
+    store.FLUSH_SECONDS = 0.0
     result = case.autoattack(
         case.curved, case.IMAGES, case.CURVED_LABELS, epsilon=case.SMALL["Linf"], key=case.KEY,
         attacks=case.quick("Linf"), batch_size=4, directory=sys.argv[1],
@@ -506,6 +506,7 @@ def killed_and_resumed(folder, seed, kills):
                     process.send_signal(signal.SIGKILL)
                     num_killed += 1
                     break
+        assert process.returncode in (0, -signal.SIGKILL)
         if (folder / "result.npz").exists():
             return dict(np.load(folder / "result.npz")), num_killed
 
