@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return complain(str(error), 2)
         except Preempted as told:
             return complain(str(told), 0)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ImportError) as error:
+            # Compiled modules that are interrupted as they load turn it into an ImportError.
+            if not isinstance(error.__cause__ or error, KeyboardInterrupt):
+                raise
             return complain("interrupted; give the same command again to go on.", 130)
         finally:
             sys.stdout.flush()
@@ -60,14 +64,29 @@ def run(words: list[str]) -> int:
     """
     check_words(words)
     words = [with_home(word) for word in words]
-    # XLA logs harmless lines on stderr unless told otherwise before it is loaded.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Orbax logs the traceback of each error that it raises, from threads of its own.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    hush()
     from rctaf_jax.experiments.command.parse import parse
 
     parse(words).run(make_console(), shlex.join(["rctaf", *words]))
     return 0
+
+
+def hush() -> None:
+    """Keep libraries from speaking beside the one sentence, before they are loaded."""
+    # XLA logs harmless lines on stderr.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Orbax logs the traceback of each error that it raises, from threads of its own. Then it leaves
+    # coroutines, of which Python would speak as it ends, and TensorStore calls a closed event loop.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    sys.unraisablehook = print_unless_closed
+
+
+def print_unless_closed(what: Any) -> None:
+    """A `sys.unraisablehook`, silent on calls of an event loop that an error has closed."""
+    if str(what.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(what)
 
 
 def check_words(words: Sequence[str]) -> None:

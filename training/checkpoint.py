@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,11 +113,20 @@ class Checkpoints:
         """Remove what saves that failed or were killed left; none is under way."""
         if jax.process_index() == 0:
             for remains in self._directory.glob(f"*{_UNFINISHED}*"):
-                shutil.rmtree(remains, ignore_errors=True)
+                _remove(remains)
 
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EIO)
+
+
+def _remove(remains: Path) -> None:
+    """Remove a folder into which threads of a save that failed may still write for a moment."""
+    for _ in range(50):
+        shutil.rmtree(remains, ignore_errors=True)
+        if not remains.exists():
+            return
+        time.sleep(0.1)
 
 
 def _system_error(error: BaseException) -> int | None:

@@ -133,7 +133,9 @@ def test_a_command_on_a_full_disk_says_one_sentence_and_goes_on_later(small_disk
     words += ["--betas", "1", "--curvatures", "1", "4", "--baselines", "relu"]
     refused = subprocess.run(words, capture_output=True, text=True)
     assert refused.returncode == 2
-    (line,) = refused.stderr.splitlines()
+    lines = refused.stderr.splitlines()
+    assert len(lines) == 1, refused.stderr
+    (line,) = lines
     assert line.startswith("rctaf: ")
     assert "No space left on device" in line
     assert not [path for path in small_disk.rglob("*") if "tmp" in path.name]
