@@ -39,9 +39,9 @@ def finish(sweep: Sweep, members: Sequence[SweepMember]) -> None:
     for one in members:
         member = sweep.folder / "members" / one.id
         member.mkdir(parents=True)
-        of = entry.activation
+        of = one.activation
         curvature = of.max_curvature if of.alpha else "inf"
-        row = {"id": entry.id, "seed": entry.seed, "status": "diverged", "activation": of.text}
+        row = {"id": one.id, "seed": one.seed, "status": "diverged", "activation": of.text}
         row |= {"family": of.name, "beta": of.beta, "alpha": of.alpha, "max_curvature": curvature}
         write_json(member / "row.json", row)
 

@@ -206,8 +206,8 @@ def test_more_than_an_hour_is_asked_about(tmp_path, monkeypatch):
 def test_on_a_cluster_nothing_is_tried_here(tmp_path):
     trained = []
 
-    def engine(sweep, entries, progress):
-        trained.append(len(entries))
+    def engine(sweep, members, progress):
+        trained.append(len(members))
         assert not sweep.programs
 
     console, asked = Console(file=io.StringIO()), []
@@ -297,7 +297,7 @@ def test_own_measurements_are_tried_before_studies_and_shown_after(tmp_path, mon
         tried.append(folder.name)
         return 1.0
 
-    def study(sweep, entries):
+    def study(sweep, members):
         tried.append(sweep.folder.name)
         return 1.0
 
@@ -310,6 +310,7 @@ def test_own_measurements_are_tried_before_studies_and_shown_after(tmp_path, mon
         COMMAND,
         Console(file=io.StringIO()),
         is_tried=True,
+        retrain=False,
     )
     assert tried[0] == "table-2"
     assert [line.name for line in plan.lines] == [*tried[1:], "table-2"]
@@ -373,5 +374,5 @@ def test_scales_have_no_grids_and_those_of_digits_can_run():
         for config in scale.studies.values():
             assert (config.betas, config.curvatures, config.baselines, config.seeds) == ((),) * 4
             is_standard = config.train.method == "standard"
-            assert bool(config.hessian.probes) == is_standard
+            assert bool(config.hessian.num_probes) == is_standard
     assert np.all(np.diff(SCALES["gpu"].curvatures) > 0)

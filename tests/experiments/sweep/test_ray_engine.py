@@ -52,17 +52,17 @@ SMALL = SweepConfig(
     curvatures=(1.0, 7.0),
     seeds=(0, 1),
 )
-IDS = [entry.id for entry in expand(SMALL)]
-RELU = [entry for entry in expand(SMALL) if entry.activation.name == "relu"]
+IDS = [one.id for one in expand(SMALL)]
+RELU = [one for one in expand(SMALL) if one.activation.name == "relu"]
 PATIENCE_SECONDS = 240
 
 
-def sweep(folder: Path, engine: Callable, entries: list[SweepMember] | None = None) -> str:
+def sweep(folder: Path, engine: Callable, members: list[SweepMember] | None = None) -> str:
     """Run the small sweep, or some of its members; returns what was printed."""
     output = io.StringIO()
 
-    def some(opened, all_entries, progress):
-        engine(opened, all_entries if entries is None else entries, progress)
+    def some(opened, all_members, progress):
+        engine(opened, all_members if members is None else members, progress)
 
     resolved = resolve_sweep(SMALL)
     with SweepProgress(Console(file=output, width=200)) as progress:
