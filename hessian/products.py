@@ -199,25 +199,13 @@ def _on_devices(
         parts = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
         return parallel.place_slices(parts, devices)
 
-    def collect(totals: Params) -> Params:
-        return jax.tree.map(lambda leaf: _sum_on(leaf, devices[0]), totals)
-
     return _Placement(
         # rest and the number of examples, which may be Python's numbers, keep their weak types.
         parallel.data_parallel(add_batch, devices, num_arguments=6, shared=(2, 5)),
         lambda tree: parallel.replicate(tree, devices),
         shared,
-        collect,
+        lambda totals: parallel.sum_slices(totals, devices[0]),
     )
-
-
-def _sum_on(leaf: Float[Array, "D ..."], device: jax.Device) -> Float[Array, "..."]:
-    """Sum over the device axis, one device's part at a time."""
-    first, *others = (shard.data[0] for shard in leaf.addressable_shards)
-    total = jax.device_put(first, device)
-    for other in others:
-        total = total + jax.device_put(other, device)
-    return total
 
 
 def _make_add_batch(

@@ -6,6 +6,7 @@ synchronised BatchNorm statistics. Another wrapper (`jax.shard_map`) is this fil
 Among several processes each sees the slices of its own devices; `AXIS` spans the devices of all.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -45,13 +46,33 @@ def data_parallel(
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """Give every leaf a leading device axis of equal copies, one on each device."""
-    return place_slices(jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree), devices)
+    return place_slices(_copies(tree, len(devices)), devices)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _copies(tree: PyTree, number: int) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.stack([leaf] * number), tree)
 
 
 def place_slices(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """Place slice d of every leaf's leading axis on device d."""
     mesh = jax.sharding.Mesh(list(devices), (AXIS,))
     return jax.device_put(tree, jax.NamedSharding(mesh, jax.P(AXIS)))
+
+
+def sum_slices(tree: PyTree, device: jax.Device) -> PyTree:
+    """Add up the slices of every leaf's leading axis on one device, in the order of the devices."""
+    num_slices = len(jax.tree.leaves(tree)[0].addressable_shards)
+    slices = [
+        jax.tree.map(lambda leaf, index=index: leaf.addressable_data(index), tree)
+        for index in range(num_slices)
+    ]
+    return _sum(jax.device_put(slices, device))
+
+
+@jax.jit
+def _sum(slices: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: functools.reduce(jnp.add, leaves)[0], *slices)
 
 
 def local(tree: PyTree) -> PyTree:

@@ -84,6 +84,7 @@ class Checkpoints:
             # Orbax and TensorStore raise many kinds for a damaged file; each means the same here.
             except Exception as error:
                 kind = type(error).__name__
+            gc.collect()
         raise InputError(
             f"the checkpoint of step {step} in {self._directory} cannot be read as this network's "
             f"({kind}): it is damaged or another network's; remove that step's folder to go back "
@@ -107,6 +108,7 @@ class Checkpoints:
                 raise
         with _silent_failure():
             self._remove_remains()
+            gc.collect()
         raise OSError(code, os.strerror(code), str(self._directory))
 
     def _remove_remains(self) -> None:
@@ -145,10 +147,10 @@ def _system_error(error: BaseException) -> int | None:
 
 @contextlib.contextmanager
 def _silent_failure() -> Iterator[None]:
-    """Keep quiet what Orbax leaves behind when it fails.
+    """Keep quiet what Orbax leaves behind when it fails, and the garbage collector speaks of.
 
-    Its other reads or writes fail on their own, in coroutines that nobody awaits; the garbage
-    collector would print each of them after our one sentence.
+    Its other reads or writes fail on their own, in coroutines that nobody awaits: to be collected
+    in here, each would otherwise be printed after our one sentence.
     """
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.disable()
@@ -156,7 +158,6 @@ def _silent_failure() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             yield
-            gc.collect()
     finally:
         sys.unraisablehook = hook
         logging.disable(logging.NOTSET)

@@ -180,13 +180,20 @@ def svg(figure: Figure, area: Bbox | None = None) -> str:
     return buffer.getvalue()
 
 
+def fix_layout(figure: Figure) -> None:
+    """Finds every place once; otherwise each file would find them anew, and draw twice for it."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def save_figure(figure: Figure, path: Path) -> tuple[Path, Path]:
-    """Writes a figure as PNG and as SVG, atomically.
+    """Writes a figure as PNG and as SVG, atomically. The figure keeps the layout that it has now.
 
     Args:
       figure: the figure.
       path: of both files, without an ending.
     """
+    fix_layout(figure)
     return (
         write_bytes_atomic(path.with_name(f"{path.name}.png"), png(figure)),
         write_text_atomic(path.with_name(f"{path.name}.svg"), svg(figure)),
@@ -203,8 +210,7 @@ def inline_panels(figure: Figure, *, name: str, description: str) -> list[str]:
       name: put before every id, which would otherwise repeat from figure to figure.
       description: what a screen reader says before the panel's title.
     """
-    figure.draw_without_rendering()  # so that places are final
-    figure.set_layout_engine("none")
+    fix_layout(figure)
     panels = []
     areas = [_area(axes) for axes in figure.axes]
     for index, (axes, area) in enumerate(zip(figure.axes, areas, strict=True)):
