@@ -5,17 +5,24 @@ of several devices run in this process, a compilation cache that outlives it, an
 clusters, which Ray would write to the home folder.
 """
 
+import contextlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-_FLAG = "--xla_force_host_platform_device_count=4"
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+_FLAGS = ("--xla_force_host_platform_device_count=4", "--xla_cpu_use_fusion_emitters=false")
+_given = os.environ.get("XLA_FLAGS", "")
+_added = [flag for flag in _FLAGS if flag.split("=")[0] not in _given]
+os.environ["XLA_FLAGS"] = " ".join([_given, *_added]).strip()
+# Most of a run that starts without a cache is compiling, and most of that generating code: JAX's
+# own tests do without its optimisations, too. What XLA makes of a program before that stays, so
+# roundings differ but no meaning; tests of roundings ask for `optimised`. All programs are those of
+# users with JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS=--xla_cpu_use_fusion_emitters=true.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 _CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE_HOME / "rctaf-jax" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
@@ -25,6 +32,24 @@ os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)
 FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 
 Reference = Callable[[str], dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="session")
+def optimised() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """`with optimised():` compiles as for users, where a rounding is the question."""
+
+    @contextlib.contextmanager
+    def programs() -> Iterator[None]:
+        import jax
+
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", False)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_disable_most_optimizations", before)
+
+    return programs
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,8 @@ def test_contract_eager_jit_and_batch_agree(text):
     assert len(traces) == 1
     np.testing.assert_allclose(jax.vmap(sigma)(X), expected, rtol=1e-6, atol=1e-9)
     np.testing.assert_array_equal(activation(X), expected)
-    np.testing.assert_allclose(jax.pmap(sigma)(X[None])[0], expected, rtol=1e-6, atol=1e-9)
+    mapped = jax.pmap(activation.function, in_axes=(0, None))(X[None], alpha)
+    np.testing.assert_allclose(mapped[0], expected, rtol=1e-6, atol=1e-9)
     assert sigma(jnp.zeros((0, 3))).shape == (0, 3)
 
 
