@@ -7,7 +7,9 @@ errors allow at a level of 1% over all comparisons together (Bonferroni).
 
 import itertools
 import math
+from collections.abc import Iterator
 
+import jax
 import pytest
 from rich.console import Console
 from scipy.special import ndtri
@@ -28,7 +30,15 @@ Row = dict[str, float]
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Row]]:
+def one_device() -> Iterator[None]:
+    """Several take longer, and are tests/hessian's question."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+        yield
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory, one_device: None) -> dict[str, list[Row]]:
     """For each method: the whole network, then its arrays."""
     folder = tmp_path_factory.mktemp("resnet")
     words = ["train", "--model", "resnet-mini", "--width", "0.125", "--method", "standard"]
