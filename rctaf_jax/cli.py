@@ -81,6 +81,16 @@ def hush() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     sys.unraisablehook = print_unless_closed
+    warnings.formatwarning = as_sentence
+
+
+def as_sentence(message: Warning | str, *_: Any, **__: Any) -> str:
+    """A `warnings.formatwarning` without the line of a source file.
+
+    >>> as_sentence("gradients are zero.", UserWarning, "eval/pgd.py", 3)
+    'rctaf: warning: gradients are zero.\\n'
+    """
+    return f"rctaf: warning: {readable(str(message))}\n"
 
 
 def print_unless_closed(what: Any) -> None:

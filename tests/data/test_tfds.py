@@ -277,7 +277,7 @@ def test_folder_of_another_task_is_refused(missing: str, tmp_path: Path) -> None
 def test_reader_is_quiet_and_its_log_is_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with caplog.at_level(logging.INFO, "absl"):  # whatever a command in this process has set
+    with caplog.at_level(logging.WARNING, "absl"):  # whatever a command in this process has set
         load(prepared(tmp_path))
         assert not caplog.records
         assert capfd.readouterr() == ("", "")
