@@ -6,6 +6,7 @@ clusters, which Ray would write to the home folder.
 """
 
 import contextlib
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-_FLAGS = ("--xla_force_host_platform_device_count=4", "--xla_cpu_use_fusion_emitters=false")
+_FLAGS = (
+    "--xla_force_host_platform_device_count=4",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 _given = os.environ.get("XLA_FLAGS", "")
 _added = [flag for flag in _FLAGS if flag.split("=")[0] not in _given]
 os.environ["XLA_FLAGS"] = " ".join([_given, *_added]).strip()
@@ -23,6 +28,7 @@ os.environ["XLA_FLAGS"] = " ".join([_given, *_added]).strip()
 # roundings differ but no meaning; tests of roundings ask for `optimised`. All programs are those of
 # users with JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS=--xla_cpu_use_fusion_emitters=true.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 _CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE_HOME / "rctaf-jax" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
@@ -32,6 +38,12 @@ os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)
 FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 
 Reference = Callable[[str], dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _old_objects_are_left_alone() -> None:
+    """What earlier modules compiled is no garbage: each collection would walk through all of it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

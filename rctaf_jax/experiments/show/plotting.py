@@ -182,8 +182,9 @@ def svg(figure: Figure, area: Bbox | None = None) -> str:
 
 def fix_layout(figure: Figure) -> None:
     """Finds every place once; otherwise each file would find them anew, and draw twice for it."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
 
 
 def save_figure(figure: Figure, path: Path) -> tuple[Path, Path]:
