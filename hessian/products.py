@@ -259,7 +259,7 @@ def make_dataset_sum(
       InputError: as `make_dataset_product` does.
     """
 
-    add_batch = _make_add_batch(term, loss_fn)
+    add_batch, zeros = _make_add_batch(term, loss_fn), jax.jit(zeros)
     if devices is None:
         place = _on_default_device(add_batch)
     else:
