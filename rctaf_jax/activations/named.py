@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError
@@ -179,11 +178,9 @@ def _family_activation(text: str, settings: dict[str, str]) -> Activation:
             f"activation {text!r}: {key} is {settings[key]!r}; it must be positive and finite."
         )
     alpha = number if key == "alpha" else alpha_for_curvature(number, beta=beta)
-    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-    if not least <= alpha <= most:
+    if not (alpha > 0 and math.isfinite(alpha)):
         raise InputError(
-            f"activation {text!r}: alpha is {alpha:.3g}; single precision holds {least:.3g} to "
-            f"{most:.3g}."
+            f"activation {text!r}: its alpha would be {alpha}; it must be positive and finite."
         )
     return Activation(f"{_BETA}{beta}", _family_function(beta), alpha, beta)
 

@@ -202,9 +202,7 @@ def test_spellings(text, name, alpha, canonical):
         ("rct-af:beta=,alpha=1", "beta is ''"),
         ("rct-af:beta=²,alpha=1", "beta is '²'"),
         ("rct-af:beta=50,curvature=1", "beta is 50"),
-        ("rct-af:beta=1,curvature=1e308", "alpha is inf; single precision holds 1.18e-38 to 3.4"),
-        ("rct-af:beta=1,alpha=1e39", r"alpha is 1e\+39; single precision holds"),
-        ("rct-af:beta=1,alpha=1e-39", "alpha is 1e-39; single precision holds"),
+        ("rct-af:beta=1,curvature=1e308", "its alpha would be inf; it must be positive and finite"),
         *(
             (f"rct-af:beta=1,{key}={value}", f"{key} is '{value}'; it must be positive and finite")
             for key, value in itertools.product(
