@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 
+from rctaf_jax.activations import Activation
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset
 from rctaf_jax.errors import InputError
@@ -157,6 +159,21 @@ def scaled_decay(decay: float, num_steps: int) -> float:
     if not decay:
         return 0.0
     return 1 - min(1.0, (1 - decay) * max(1.0, AVERAGED_STEPS / max(num_steps, 1)))
+
+
+def check_alpha(activation: Activation, dtype: str) -> None:
+    """Refuse a sharpness that training's numbers would make 0 or infinite.
+
+    Raises:
+      InputError: with the range of alpha.
+    """
+    held = jnp.finfo(dtype)
+    least, most = float(held.tiny), float(held.max)
+    if activation.alpha is not None and not least <= activation.alpha <= most:
+        raise InputError(
+            f"{activation.text} cannot be trained in {dtype}, which holds an alpha of {least:.3g} "
+            f"to {most:.3g}."
+        )
 
 
 def resolve_awp(config: TrainConfig, recipe: Recipe, epochs: int) -> tuple[float, int | None]:

@@ -70,4 +70,6 @@ def describe_row(row: Mapping[str, Any]) -> str:
     if row["hessian"] is not None:
         rms = row["hessian"]["rms"]
         words += f", Hessian norm {'below its noise' if rms is None else format(rms, '.3g')}"
+    elif row.get("message"):
+        words += f", {row['message']}"
     return f"{words} ({seconds:.1f} s)"

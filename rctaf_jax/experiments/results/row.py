@@ -59,10 +59,10 @@ class Row:
       max_curvature: max |sigma''|, maybe infinite.
       seed: of the initialisation, the order of the batches and the attacks.
       status: "done" or "diverged".
-      message: why it diverged.
+      message: why it diverged, or has no Hessian.
       num_test, clean_correct, robust_correct: numbers of test images; there if it is done.
       nonfinite: test images whose logits were not finite.
-      hessian: None if it was not measured.
+      hessian: None if it was not measured, or is not finite.
       steps: of the training.
       seconds: by phase.
     """

@@ -19,7 +19,7 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import CONFIG, as_json, check_same, read_config
 from rctaf_jax.files import is_free, write_json
 from rctaf_jax.training.checkpoint import Checkpoints
-from rctaf_jax.training.recipe import ResolvedTraining, resolve
+from rctaf_jax.training.recipe import ResolvedTraining, check_alpha, resolve
 from rctaf_jax.training.state import TrainState
 from rctaf_jax.training.trainer import make_trainer
 from rctaf_jax.typed_json import read_json
@@ -66,6 +66,7 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
     """
     check_seed(config.seed)
     activation = parse_activation(config.activation)
+    check_alpha(activation, config.train.dtype)
     dataset = load_data(config.data)
     training = resolve(config.train, dataset)
     check_fits(training, dataset)

@@ -6,6 +6,7 @@
 """
 
 import hashlib
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def hessian_run(
       What `hessian.json` says, and "folder".
 
     Raises:
-      InputError: if a folder, the checkpoint or the configuration is no good.
+      InputError: if a folder, the checkpoint or the configuration is no good, or the Hessian not
+        finite.
     """
     _check(config)
     run = open_run(run_folder)
@@ -82,6 +84,11 @@ def hessian_run(
         write_json(folder / SETUP, setup)
         state, done = _advance(way, config.until, folder, console)
         found = way.estimate(state)
+        if not math.isfinite(found.mean_square.q):
+            raise InputError(
+                f"the Hessian of {run_folder} is not finite: its network's second derivatives "
+                f"overflow; its activation is {run.config.activation}."
+            )
         described = {
             "method": method,
             "unit": way.unit,

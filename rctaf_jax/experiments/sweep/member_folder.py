@@ -47,7 +47,7 @@ def measure(
         message = f"the loss is not finite at step {trained.first_bad_step}"
         row |= {"status": "diverged", "message": message, "seconds": seconds}
     else:
-        row |= {"status": "done", "message": None, "seconds": seconds}
+        row |= {"status": "done", "seconds": seconds}
         row |= take_measurements(sweep, programs, folder, trained.state, seconds, progress.phase)
         save_run(sweep, folder, member, trained.state)
     write_json(folder / "row.json", row)
@@ -91,12 +91,15 @@ def take_measurements(
     write_arrays(folder / "outcomes.npz", outcomes._asdict())
     as_trained = programs.evaluate(state.variables, sweep.dataset.test) if state.averaged else None
     seconds["evaluate"] = time.monotonic() - started
-    hessian, started = None, time.monotonic()
+    hessian, message, started = None, None, time.monotonic()
     if sweep.config.hessian.num_probes:
         tell("Hessian norm")
         split = hessian_split(sweep.config.hessian.num_examples, sweep.dataset)
         estimate = programs.estimate_hessian(state.final_variables, split)
-        hessian = describe_hessian(estimate, len(split.labels))
+        if math.isfinite(estimate.mean_square.q):
+            hessian = describe_hessian(estimate, len(split.labels))
+        else:
+            message = "the Hessian is not finite"
     seconds["hessian"] = time.monotonic() - started
     return {
         "num_test": len(outcomes.robust),
@@ -104,6 +107,7 @@ def take_measurements(
         "nonfinite": int(outcomes.nonfinite.sum()),
         "as_trained": None if as_trained is None else correct(as_trained),
         "hessian": hessian,
+        "message": message,
     }
 
 

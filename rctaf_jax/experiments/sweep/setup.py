@@ -22,7 +22,7 @@ from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.training.members import (
     members_per_device,
 )
-from rctaf_jax.training.recipe import ResolvedTraining, resolve
+from rctaf_jax.training.recipe import ResolvedTraining, check_alpha, resolve
 from rctaf_jax.training.trainer import Trainer, device_data
 
 from . import unfinished
@@ -90,6 +90,8 @@ def resolve_sweep(config: SweepConfig) -> ResolvedSweep:
     members = expand(config)
     if not members:
         raise InputError("the sweep is empty: give a curvature or a baseline, and a seed.")
+    for member in members:
+        check_alpha(member.activation, config.train.dtype)
     return resolve_study(config)._replace(members=members)
 
 

@@ -224,6 +224,23 @@ def test_bad_input(run, tmp_path, settings, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_hessian_that_is_not_finite_is_said(run, tmp_path, monkeypatch):
+    def make_way(*arguments):
+        way = original(*arguments)
+
+        def estimate(state):
+            found = way.estimate(state)
+            return found._replace(mean_square=found.mean_square._replace(q=float("inf")))
+
+        return way._replace(estimate=estimate)
+
+    original = module.make_way
+    monkeypatch.setattr(module, "make_way", make_way)
+    with pytest.raises(InputError, match=r"the Hessian of .* is not finite: .* activation is "):
+        find(run, tmp_path, method="hutchinson", num_probes=4)
+    assert not (tmp_path / "hessian.json").exists()
+
+
 def test_too_little_memory_is_said_beforehand(run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "free_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"vectors of 610 parameters.*use the method coordinates"):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -413,3 +414,24 @@ def test_families_and_groups():
     groups = list(groups_of(families[0], 3))
     assert [len(group) for group in groups] == [3, 1]
     assert [member for group in groups for member in group] == families[0]
+
+
+def test_a_hessian_that_is_not_finite_is_none(tmp_path, monkeypatch):
+    original = families.make_estimate_hessian
+
+    def overflowing(*arguments):
+        def estimate_hessian(*arguments, **settings):
+            found = estimate(*arguments, **settings)
+            return found._replace(mean_square=found.mean_square._replace(q=math.nan))
+
+        estimate = original(*arguments)
+        return estimate_hessian
+
+    monkeypatch.setattr(families, "make_estimate_hessian", overflowing)
+    output = sweep(
+        dataclasses.replace(SMALL, curvatures=(7.0,), seeds=(0,), baselines=()), tmp_path
+    )
+    assert "%, the Hessian is not finite (" in output
+    (row,) = load_results(tmp_path).rows
+    assert (row.status, row.hessian, row.message) == ("done", None, "the Hessian is not finite")
+    assert write_report(open_study(tmp_path)).is_file()

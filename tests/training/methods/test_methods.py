@@ -188,7 +188,7 @@ def test_trades_inner_loop_equals_the_original(trades_step):
 
 
 @pytest.fixture(scope="module")
-def trades_gradient(trades_step):
+def trades_gradient(trades_step, optimised):
     """Loss and weight gradients of the reference step's TRADES loss, as ours."""
     values, model, variables = trades_step
     labels = jnp.asarray(values["labels"])
@@ -202,7 +202,8 @@ def trades_gradient(trades_step):
             logits.append(answer)
         return method.loss([view_logits(*logits)], labels, {})
 
-    return jax.jit(jax.value_and_grad(loss))(variables["params"])
+    with optimised():
+        return jax.jit(jax.value_and_grad(loss))(variables["params"])
 
 
 def expected_params(values, prefix):
