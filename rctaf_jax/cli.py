@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Preempted as told:
             return complain(str(told), 0)
         except (KeyboardInterrupt, ImportError) as error:
-            # Compiled modules that are interrupted as they load turn it into an ImportError.
-            if not isinstance(error.__cause__ or error, KeyboardInterrupt):
+            # Compiled modules that are interrupted as they load make an ImportError of it; JAX,
+            # interrupted as it compiles, gives it a cause.
+            if not any(isinstance(one, KeyboardInterrupt) for one in (error, error.__cause__)):
                 raise
             return complain("interrupted; give the same command again to go on.", 130)
         finally:

@@ -356,3 +356,36 @@ def test_interrupted_and_started_again(tmp_path):
     assert len(list((tmp_path / "out").glob("members/*/row.json"))) == 8
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def interruption(error: BaseException, cause: BaseException | None) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (KeyboardInterrupt(), None),
+        (KeyboardInterrupt(), RuntimeError("what JAX was transforming")),
+        (ImportError("initialization failed"), KeyboardInterrupt()),
+    ],
+)
+def test_interrupted_wherever_it_is(capsys, monkeypatch, error, cause):
+    def be_interrupted(words):
+        raise interruption(error, cause)
+
+    monkeypatch.setattr("rctaf_jax.experiments.command.parse.parse", be_interrupted)
+    assert main(["data", "digits"]) == 130
+    assert capsys.readouterr().err == (
+        "rctaf: interrupted; give the same command again to go on.\n"
+    )
+
+
+def test_a_module_that_is_missing_is_no_interruption(monkeypatch):
+    def lack(words):
+        raise interruption(ImportError("no such module"), RuntimeError())
+
+    monkeypatch.setattr("rctaf_jax.experiments.command.parse.parse", lack)
+    with pytest.raises(ImportError, match="no such module"):
+        main(["data", "digits"])
