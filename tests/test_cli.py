@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -389,3 +390,10 @@ def test_a_module_that_is_missing_is_no_interruption(monkeypatch):
     monkeypatch.setattr("rctaf_jax.experiments.command.parse.parse", lack)
     with pytest.raises(ImportError, match="no such module"):
         main(["data", "digits"])
+
+
+def test_a_warning_names_no_source_file(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert main(["data", "digits"]) == 0
+    told = warnings.formatwarning(UserWarning("gradients are zero."), UserWarning, "pgd.py", 3)
+    assert told == "rctaf: warning: gradients are zero.\n"

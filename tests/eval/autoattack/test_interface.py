@@ -136,7 +136,7 @@ def reference_run(request, optimised):
 
 
 def compiled_for(norm, optimised):
-    """Without optimisations, sums over an image in L1 round by its place in the batch."""
+    """Without optimisations, an image in L1 may differ in a last bit by its place in the batch."""
     return optimised() if norm == "L1" else contextlib.nullcontext()
 
 
