@@ -23,14 +23,15 @@ import pytest
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 _FLAGS = ["--xla_force_host_platform_device_count=4"]
-if tuple(map(int, version("jaxlib").split(".")[:3])) < (0, 11, 1):  # later ones end at this flag
+if tuple(map(int, version("jaxlib").split(".")[:3])) < (0, 11, 1):  # later ones end at it
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+    _FLAGS.append("--xla_cpu_parallel_codegen_split_count=1")
 _given = os.environ.get("XLA_FLAGS", "")
 _added = [flag for flag in _FLAGS if flag.split("=")[0] not in _given]
 os.environ["XLA_FLAGS"] = " ".join([_given, *_added]).strip()
 _CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE_HOME / "rctaf-jax" / "compiled"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)
 
