@@ -3,7 +3,7 @@
     y[b, p, q, :] = sum_{i, j} x[b, s p + i - r, s q + j - r, :] @ kernel[i, j],   r = size // 2
 
 with x zero outside: PyTorch's `padding=size // 2`. XLA's "SAME" pads differently at stride 2 for
-even sizes.
+even sizes: its r is 0 there, as is that of networks that were first written in TensorFlow.
 
 Accelerators take `native`. XLA:CPU's convolution, its input gradient above all, is 4 to 6 times
 slower inside a loop on the device than outside it, and 6 to 20 times under `vmap` over kernels. So
@@ -26,24 +26,31 @@ from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError
 
+Margin = tuple[int, int]
+"""Rows of zeros before and after an image, and columns likewise."""
 FeatureMaps = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "size size channels features"]
-Convolve = Callable[[FeatureMaps, Kernel, int], FeatureMaps]
+Convolve = Callable[[FeatureMaps, Kernel, int, Margin], FeatureMaps]
 
 
-def convolve(x: FeatureMaps, kernel: Kernel, stride: int = 1) -> FeatureMaps:
-    """Cross-correlation with zero padding of size // 2 on every side.
+def convolve(
+    x: FeatureMaps, kernel: Kernel, stride: int = 1, margin: Margin | None = None
+) -> FeatureMaps:
+    """Cross-correlation with zero padding.
 
     Args:
       x: images or features, [batch, height, width, channels].
       kernel: [size, size, channels, features], size 1 or 3, of x's type.
       stride: 1 or more, the same in both directions.
+      margin: zeros before and after, in both directions; None is size // 2 on every side.
 
     Returns:
-      [batch, (height - 1) // stride + 1, (width - 1) // stride + 1, features].
+      [batch, (height - 1) // stride + 1, (width - 1) // stride + 1, features] where the margin is
+      None, and (height + sum(margin) - size) // stride + 1 in general.
 
     Raises:
-      InputError: the kernel is neither 1x1 nor 3x3, or its channels are not x's.
+      InputError: the kernel is neither 1x1 nor 3x3, its channels are not x's, or it is larger than
+        x with its margin.
 
     Example:
       >>> convolve(jnp.ones((1, 5, 4, 2)), jnp.ones((3, 3, 2, 7)), stride=2).shape
@@ -54,7 +61,14 @@ def convolve(x: FeatureMaps, kernel: Kernel, stride: int = 1) -> FeatureMaps:
             f"kernel has shape {kernel.shape} for {x.shape[-1]} channels; it must be "
             "(1, 1, channels, features) or (3, 3, channels, features)."
         )
-    return _implementation()(x, kernel, stride)
+    half = kernel.shape[0] // 2
+    margin = margin or (half, half)
+    if min(x.shape[1:3]) + sum(margin) < kernel.shape[0]:
+        raise InputError(
+            f"images of {x.shape[1]}x{x.shape[2]} pixels are too small for this network: a "
+            f"{kernel.shape[0]}x{kernel.shape[0]} convolution finds no place in them."
+        )
+    return _implementation()(x, kernel, stride, margin)
 
 
 def _implementation() -> Convolve:
@@ -62,39 +76,37 @@ def _implementation() -> Convolve:
     return _products if jax.default_backend() == "cpu" else native
 
 
-def _products(x: FeatureMaps, kernel: Kernel, stride: int) -> FeatureMaps:
+def _products(x: FeatureMaps, kernel: Kernel, stride: int, margin: Margin) -> FeatureMaps:
     """The faster of `winograd` and `row_products`, by shape, as measured on two CPU cores.
 
     Winograd's sums over the channels pay for themselves from 64 channels and features on, and
     not below 8x8 pixels, where its 16 transformed kernels are larger than the images.
     """
     is_wide = min(kernel.shape[2:]) >= 64 and min(x.shape[1:3]) >= 8
-    if is_wide and stride == 1 and kernel.shape[0] == 3:
+    if is_wide and stride == 1 and kernel.shape[0] == 3 and margin == (1, 1):
         return winograd(x, kernel)
-    return row_products(x, kernel, stride)
+    return row_products(x, kernel, stride, margin)
 
 
-def native(x: FeatureMaps, kernel: Kernel, stride: int) -> FeatureMaps:
+def native(x: FeatureMaps, kernel: Kernel, stride: int, margin: Margin) -> FeatureMaps:
     """`convolve` as XLA's own convolution."""
-    padding = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(stride, stride),
-        padding=[(padding, padding)] * 2,
+        padding=[margin, margin],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
-def row_products(x: FeatureMaps, kernel: Kernel, stride: int) -> FeatureMaps:
+def row_products(x: FeatureMaps, kernel: Kernel, stride: int, margin: Margin) -> FeatureMaps:
     """`convolve` as one matrix product for each kernel row, over horizontal patches.
 
     Patches of one row are three times the input; those of all nine taps would be nine times, and
     slower, because the copies are bound by memory.
     """
     size, _, channels, features = kernel.shape
-    height, width = ((n - 1) // stride + 1 for n in x.shape[1:3])
-    margin = (size // 2, size // 2)
+    height, width = ((n + sum(margin) - size) // stride + 1 for n in x.shape[1:3])
     x = jnp.pad(x, ((0, 0), margin, margin, (0, 0)))
 
     def row_product(i: int) -> Array:

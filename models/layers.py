@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from rctaf_jax.activations import ActivationFunction
 from rctaf_jax.aliases import Pointwise
 
-from .convolution import convolve
+from .convolution import Margin, convolve
 
 EPSILON = 1e-5
 STATISTICS_MOMENTUM = 0.9
@@ -49,12 +49,13 @@ class LayerSettings:
 
 
 class Convolution(nn.Module):
-    """Convolution without bias, padding size // 2 on every side: see `convolve`."""
+    """Convolution without bias: see `convolve`, also for `margin`."""
 
     settings: LayerSettings
     features: int
     size: int = 3
     stride: int = 1
+    margin: Margin | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
@@ -62,7 +63,7 @@ class Convolution(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", ZEROS, shape, self.settings.param_dtype)
         dtype = self.settings.dtype
-        return convolve(x.astype(dtype), kernel.astype(dtype), self.stride)
+        return convolve(x.astype(dtype), kernel.astype(dtype), self.stride, self.margin)
 
 
 class Dense(nn.Module):

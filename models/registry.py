@@ -6,13 +6,16 @@
 
 `variables` is a dict of plain trees with the keys `params`, `batch_stats` (empty without BatchNorm)
 and `activation` ({"alpha": scalar} for RCT-AF, empty for the baselines). The sharpness alpha is
-data: models that differ in it only share one `apply`, hence one compiled program. Pixels in [0, 1]
-enter as they are, without mean or scale, as in the reference implementations of TRADES and DAJAT.
+data: models that differ in it only share one `apply`, hence one compiled program.
+
+Pixels in [0, 1] enter as they are, as in the reference implementations of TRADES and DAJAT, unless
+the network has a mean and a standard deviation of its own, `(pixels - mean) / std`: from `create`,
+or from `variables["input"]` ({"mean": [channels], "std": [channels]}), which comes first.
 """
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -27,12 +30,13 @@ from rctaf_jax.errors import InputError
 from .initialisation import initial_values
 from .layers import LayerSettings
 from .mlp import MLP
-from .preact_resnet import PreactResNet
+from .normalisation import Normalisation, channels_last, make_normalisation, normalised
+from .preact_resnet import PreactForm, PreactResNet
 from .resnet import ResNet
-from .wide_resnet import wide_resnet
+from .wide_resnet import uneven_wide_resnet, wide_resnet
 
 Variables = dict[str, Any]
-"""`params`, `batch_stats` and `activation`, each a tree of nested dicts of arrays."""
+"""`params`, `batch_stats`, `activation` and perhaps `input`, each a tree of dicts of arrays."""
 
 
 class Init(Protocol):
@@ -93,6 +97,8 @@ def create(
     activation: str | Activation,
     width: float = 1.0,
     dtype: Any = jnp.float32,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
 ) -> Model:
     """A model by name.
 
@@ -121,7 +127,9 @@ def create(
         raise InputError(f"width is {width!r}; it must be a positive, finite number.")
     settings = LayerSettings(activation.function, _checked_dtype(dtype))
     network = _network(name, num_classes, settings, float(width))
-    init, apply = _init_of(network, activation), _apply_of(network)
+    normalisation = make_normalisation(mean, std)
+    init = _init_of(network, activation, normalisation)
+    apply = _apply_of(network, normalisation)
     kind = model_kind(name)
     return Model(init, apply, name, kind, num_classes, float(width), activation.name)
 
@@ -153,6 +161,22 @@ def model_kind(name: str) -> str:
       'wide-resnet'
     """
     return _row(name)[0].kind
+
+
+def torch_layout(name: str) -> str | None:
+    """Whose PyTorch names the parameters of a model follow, None for a model without.
+
+    Args:
+      name: as `create` takes it.
+
+    Raises:
+      InputError: if no model has this name.
+
+    Example:
+      >>> torch_layout("wrn-28-10"), torch_layout("mlp-1x8")
+      ('wide', None)
+    """
+    return _row(name)[0].torch_layout
 
 
 def activation_variables(activation: Activation, dtype: Any = jnp.float32) -> dict[str, Array]:
@@ -213,13 +237,18 @@ def _scaled(name: str, width: float, *channels: int) -> tuple[int, ...]:
 
 
 @functools.cache
-def _init_of(network: nn.Module, activation: Activation) -> Init:
+def _init_of(
+    network: nn.Module, activation: Activation, normalisation: Normalisation | None
+) -> Init:
     settings: LayerSettings = network.settings
 
     def init(key: Key[Array, ""], image_shape: tuple[int, int, int]) -> Variables:
         values = initial_values(key, _shapes(network, tuple(image_shape)))
         sharpness = activation_variables(activation, settings.param_dtype)
-        return {"batch_stats": {}, **values, "activation": sharpness}
+        variables = {"batch_stats": {}, **values, "activation": sharpness}
+        if normalisation is None:
+            return variables
+        return variables | {"input": normalisation.arrays(image_shape[-1], settings.param_dtype)}
 
     return init
 
@@ -233,7 +262,9 @@ def _shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> Variables:
 
 
 @functools.cache
-def _apply_of(network: nn.Module) -> Apply:
+def _apply_of(network: nn.Module, normalisation: Normalisation | None) -> Apply:
+    param_dtype = network.settings.param_dtype
+
     def apply(
         variables: Mapping[str, Any],
         x: Float[Array, "batch height width channels"],
@@ -246,6 +277,9 @@ def _apply_of(network: nn.Module) -> Apply:
                 f"images are {x.dtype} of shape {x.shape}; they must be floating-point of shape "
                 "(batch, height, width, channels)."
             )
+        channels_last(variables["params"], x)
+        x = normalised(x, variables.get("input"), normalisation, param_dtype)
+        variables = {name: part for name, part in variables.items() if name != "input"}
         if not train:
             logits = cast(Array, network.apply(variables, x, train=False))
             return logits, variables["batch_stats"]
@@ -263,8 +297,21 @@ def _resnet18(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -
     return ResNet(settings, num_classes, scale(64, 128, 256, 512), (2, 2, 2, 2))
 
 
-def _preact_resnet18(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
-    return PreactResNet(settings, num_classes, scale(64, 64, 128, 256, 512), (2, 2, 2, 2))
+def _resnet34(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
+    return ResNet(settings, num_classes, scale(64, 128, 256, 512), (3, 4, 6, 3))
+
+
+def _resnet50(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
+    channels, blocks = scale(64, 128, 256, 512), (3, 4, 6, 3)
+    return ResNet(settings, num_classes, channels, blocks, has_bottlenecks=True)
+
+
+def _preact_resnet18(form: PreactForm, has_final_norm: bool) -> Builder:
+    def build(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
+        channels = scale(64, 64, 128, 256, 512)
+        return PreactResNet(settings, num_classes, channels, (2, 2, 2, 2), has_final_norm, form)
+
+    return build
 
 
 def _resnet_mini(settings: LayerSettings, num_classes: int, scale: ScaleChannels) -> nn.Module:
@@ -284,19 +331,69 @@ class _Row(NamedTuple):
       form: its name, with capitals for numbers.
       pattern: of its name, with a group for each number.
       kind: see `model_kind`.
+      torch_layout: see there.
       build: (settings, num_classes, scale, *numbers) to the network.
     """
 
     form: str
     pattern: str
     kind: str
+    torch_layout: str | None
     build: Builder
 
 
+_INPUT = PreactForm(shortcut_from_input=True)
+_DEEPMIND = PreactForm(shortcut_from_input=True, shortcut_size=3, pads_late=True)
+_DEEPMIND_WIDE = PreactForm(pads_late=True)
+
 _TABLE = (
-    _Row("resnet18", r"resnet18", "resnet", _resnet18),
-    _Row("preact-resnet18", r"preact-resnet18", "preact-resnet", _preact_resnet18),
-    _Row("wrn-DEPTH-FACTOR", r"wrn-(\d+)-(\d+)", "wide-resnet", wide_resnet),
-    _Row("resnet-mini", r"resnet-mini", "resnet", _resnet_mini),
-    _Row("mlp-DEPTHxWIDTH", r"mlp-([1-9]\d*)x([1-9]\d*)", "mlp", _mlp),
+    _Row("resnet18", "resnet18", "resnet", "resnet", _resnet18),
+    _Row("resnet34", "resnet34", "resnet", "resnet", _resnet34),
+    _Row("resnet50", "resnet50", "resnet", "resnet", _resnet50),
+    _Row(
+        "preact-resnet18",
+        "preact-resnet18(?:-activated)?",
+        "preact-resnet",
+        "resnet",
+        _preact_resnet18(PreactForm(), False),
+    ),
+    _Row(
+        "preact-resnet18-norm",
+        "preact-resnet18(?:-activated)?-norm",
+        "preact-resnet",
+        "resnet",
+        _preact_resnet18(PreactForm(), True),
+    ),
+    _Row(
+        "preact-resnet18-input",
+        "preact-resnet18-input",
+        "preact-resnet",
+        "resnet",
+        _preact_resnet18(_INPUT, False),
+    ),
+    _Row(
+        "preact-resnet18-input-norm",
+        "preact-resnet18-input-norm",
+        "preact-resnet",
+        "resnet",
+        _preact_resnet18(_INPUT, True),
+    ),
+    _Row(
+        "dm-preact-resnet18",
+        "dm-preact-resnet18",
+        "preact-resnet",
+        "deepmind-preact",
+        _preact_resnet18(_DEEPMIND, True),
+    ),
+    _Row("wrn-DEPTH-FACTOR", r"wrn-(\d+)-(\d+)", "wide-resnet", "wide", wide_resnet),
+    _Row("wrn-34-r", "wrn-34-r", "wide-resnet", "wide-uneven", uneven_wide_resnet),
+    _Row(
+        "dm-wrn-DEPTH-FACTOR",
+        r"dm-wrn-(\d+)-(\d+)",
+        "wide-resnet",
+        "deepmind-wide",
+        functools.partial(wide_resnet, form=_DEEPMIND_WIDE),
+    ),
+    _Row("resnet-mini", "resnet-mini", "resnet", "resnet", _resnet_mini),
+    _Row("mlp-DEPTHxWIDTH", r"mlp-([1-9]\d*)x([1-9]\d*)", "mlp", None, _mlp),
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rctaf_jax.errors import InputError
 
 from .layers import LayerSettings
-from .preact_resnet import PreactResNet
+from .preact_resnet import PreactForm, PreactResNet
 
 
 def wide_resnet(
@@ -19,6 +19,7 @@ def wide_resnet(
     scale: Callable[..., tuple[int, ...]],
     depth: int,
     factor: int,
+    form: PreactForm | None = None,
 ) -> PreactResNet:
     """WRN-depth-factor.
 
@@ -28,6 +29,7 @@ def wide_resnet(
       scale: maps channels at width 1 to channels.
       depth: number of layers, 6 n + 4 with n >= 1.
       factor: widening factor K >= 1.
+      form: of the blocks; None is TRADES'.
 
     Raises:
       InputError: depth or factor is not one of those.
@@ -40,4 +42,20 @@ def wide_resnet(
         raise InputError(f"wrn-{depth}-{factor} has widening factor {factor}; it must be >= 1.")
     channels = scale(16, 16 * factor, 32 * factor, 64 * factor)
     blocks = ((depth - 4) // 6,) * 3
-    return PreactResNet(settings, num_classes, channels, blocks, has_final_norm=True)
+    return PreactResNet(
+        settings, num_classes, channels, blocks, has_final_norm=True, form=form or PreactForm()
+    )
+
+
+def uneven_wide_resnet(
+    settings: LayerSettings, num_classes: int, scale: Callable[..., tuple[int, ...]]
+) -> PreactResNet:
+    """WRN-34-R of Huang et al. 2021: 320, 640 and 512 channels, fewer in the last stage.
+
+    Args:
+      settings: activation and numeric type.
+      num_classes: number of logits.
+      scale: maps channels at width 1 to channels.
+    """
+    channels = scale(16, 320, 640, 512)
+    return PreactResNet(settings, num_classes, channels, (5, 5, 5), has_final_norm=True)

@@ -161,6 +161,16 @@ def _swish(x: Array, order: int) -> Array:
     return rct_af_derivative(x, 1.0, beta=1, order=order)
 
 
+def _sigmoid(x: Array, order: int) -> Array:
+    """1 / (1 + exp(-x)), softplus' first derivative."""
+    return rct_af_derivative(x, 1.0, beta=0, order=order + 1)
+
+
+def _tanh(x: Array, order: int) -> Array:
+    """tanh(x) = 2 sigmoid(2 x) - 1, whose derivatives are those of softplus."""
+    return jnp.tanh(x) if order == 0 else 2.0 ** (order + 1) * _sigmoid(2 * x, order)
+
+
 class Baseline(NamedTuple):
     """All that is known of a baseline: one row of `BASELINES`.
 
@@ -179,8 +189,9 @@ _KINK = "infinite: sigma' jumps at 0"
 _INFINITE = Curvature(math.inf, 0.0, _KINK, math.inf)
 
 # Softplus, Swish and GELU have their maximum at 0 (GELU's other extrema are at +-2, where its
-# third derivative (x^2 - 4) x phi(x) is 0). Table 1 gives 0.362 for Mish, whose |sigma''| is
-# 16/25 = 0.64 at 0 already. SELU's first derivative jumps at 0 from 1.758 to 1.051, so its
+# third derivative (x^2 - 4) x phi(x) is 0). Sigmoid's third derivative s (1 - s) (1 - 6 s + 6 s^2)
+# is 0 at |x| = log(2 + sqrt 3), tanh's at half of it. Table 1 gives 0.362 for Mish, whose |sigma''|
+# is 16/25 = 0.64 at 0 already. SELU's first derivative jumps at 0 from 1.758 to 1.051, so its
 # curvature is infinite, although sigma'' stays below 1.758 on either side.
 BASELINES = {
     "identity": Baseline("Identity", _identity, Curvature(0.0, 0.0)),
@@ -194,7 +205,15 @@ BASELINES = {
     "softplus": Baseline("Softplus", _softplus, Curvature(0.25, 0.0)),
     "swish": Baseline("Swish", _swish, Curvature(0.5, 0.0, "", 0.5)),
     "mish": Baseline("Mish", _mish, Curvature(0.6442046372369724, -0.08793443131491421, "", 0.362)),
+    "sigmoid": Baseline(
+        "Sigmoid", _sigmoid, Curvature(1 / (6 * math.sqrt(3)), math.log(2 + math.sqrt(3)))
+    ),
+    "tanh": Baseline(
+        "Tanh", _tanh, Curvature(4 / (3 * math.sqrt(3)), math.log(2 + math.sqrt(3)) / 2)
+    ),
 }
+SYNONYMS = {"silu": "swish"}
+"""Other names in use, and the key of `BASELINES` that they stand for."""
 
 
 def baseline_derivative(name: str, x: Float[Array, "*x"], order: int) -> Float[Array, "*x"]:

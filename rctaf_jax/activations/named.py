@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError
 
-from .baselines import BASELINES, baseline_derivative
+from .baselines import BASELINES, SYNONYMS, baseline_derivative
 from .curvature import Curvature, alpha_for_curvature, family_curvature
 from .family import rct_af, rct_af_derivative
 from .polynomial import check_index
@@ -109,7 +109,7 @@ def parse_activation(text: str | Activation) -> Activation:
 
     RCT-AF is `rct-af:beta=B` with exactly one of `alpha=A` (sharpness) and `curvature=C` (the
     max |sigma''| it should have); the other names stand alone. Case and spaces do not matter, and
-    `-` and `_` are the same. An `Activation` is returned as it is.
+    `-` and `_` are the same; "silu" is "swish". An `Activation` is returned as it is.
 
     Args:
       text: such as "rct-af:beta=1,curvature=7", "RCT-AF: beta=0, alpha=28" or "gelu".
@@ -129,6 +129,7 @@ def parse_activation(text: str | Activation) -> Activation:
         raise InputError(f"activation is {text!r}; it must be text such as {_EXAMPLE!r}.")
     name, colon, settings = "".join(text.lower().split()).partition(":")
     known = {n.replace("-", "_"): n for n in activation_names()}
+    name = SYNONYMS.get(name, name)
     canonical = known.get(name.replace("-", "_"))
     if canonical is None:
         raise InputError(

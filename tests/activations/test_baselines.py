@@ -34,6 +34,8 @@ REFERENCE = {
     "softplus": jax.nn.softplus,
     "swish": jax.nn.silu,
     "mish": jax.nn.mish,
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
 }
 
 
@@ -46,6 +48,8 @@ SMOOTH = {
     "softplus": softplus,
     "swish": lambda x: x / (1 + mp.exp(-x)),
     "mish": lambda x: x * mp.tanh(softplus(x)),
+    "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
+    "tanh": mp.tanh,
 }
 
 
@@ -114,6 +118,10 @@ def test_polynomials_by_hand():
     # mish'' = 2 v + x v (1 - s - 2 t s)
     expected = [((0, 1, 0, 0), 2), ((1, 1, 0, 0), 1), ((1, 1, 0, 1), -1), ((1, 1, 1, 1), -2)]
     assert mish_polynomial(2) == Polynomial.of(expected)
+
+
+def test_silu_is_swish():
+    assert parse_activation("SiLU") == parse_activation("swish")
 
 
 @pytest.mark.parametrize("order", [-1, 1.0, True])

@@ -25,9 +25,22 @@ CONTRACT = (
     *BASELINES,
 )
 # sigma(-inf) where it is not 0.
-LEFT_LIMITS = {"identity": -np.inf, "leaky_relu": -np.inf, "elu": -1.0, "selu": -1.7580993408473766}
+LEFT_LIMITS = {
+    "identity": -np.inf,
+    "leaky_relu": -np.inf,
+    "elu": -1.0,
+    "selu": -1.7580993408473766,
+    "tanh": -1.0,
+}
+RIGHT_LIMITS = {"sigmoid": 1.0, "tanh": 1.0}
 # sigma'(-inf) and sigma'(inf) where they are not 0 and 1.
-SLOPES = {"identity": (1.0, 1.0), "leaky_relu": (0.01, 1.0), "selu": (0.0, 1.0507009873554805)}
+SLOPES = {
+    "identity": (1.0, 1.0),
+    "leaky_relu": (0.01, 1.0),
+    "selu": (0.0, 1.0507009873554805),
+    "sigmoid": (0.0, 0.0),
+    "tanh": (0.0, 0.0),
+}
 KINKED = ("relu", "leaky_relu", "elu", "selu")
 X = jnp.concatenate([jnp.linspace(-5, 5, 41), jnp.array([-80.0, -20.0, 20.0, 80.0])])
 
@@ -117,7 +130,7 @@ def test_contract_extremes(text, dtype):
         assert values.dtype == x.dtype
         assert jnp.all(jnp.isfinite(values[:-3])), order
         low, high, nan = np.asarray(values[-3:], np.float64)
-        limits = (LEFT_LIMITS.get(text, 0.0), np.inf)
+        limits = (LEFT_LIMITS.get(text, 0.0), RIGHT_LIMITS.get(text, np.inf))
         limits = SLOPES.get(text, (0.0, 1.0)) if order == 1 else limits
         limits = (0.0, 0.0) if order > 1 else limits
         np.testing.assert_allclose((low, high), limits, rtol=5e-3 if dtype != "float32" else 1e-6)
@@ -186,7 +199,7 @@ def test_spellings(text, name, alpha, canonical):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tanh", "unknown activation 'tanh'; known are rct-af, identity, relu, .*mish"),
+        ("tan", "unknown activation 'tan'; known are rct-af, identity, relu, .*mish"),
         ("", "unknown activation"),
         ("gelu:alpha=1", "gelu takes no settings"),
         ("gelu:", "gelu takes no settings"),

@@ -8,11 +8,13 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.models.convolution import convolve, native, row_products, winograd
 
 CASES = [
-    (size, stride, shape)
+    (size, stride, shape, (size // 2, size // 2))
     for size in (1, 3)
     for stride in (1, 2)
     for shape in ((4, 4), (5, 7), (1, 2))
 ]
+CASES += [(3, 2, shape, (0, 1)) for shape in ((4, 4), (5, 7), (2, 3))]
+CENTRED = (1, 1)
 
 
 def draw(size, shape, dtype=np.float32, seed=0):
@@ -21,11 +23,11 @@ def draw(size, shape, dtype=np.float32, seed=0):
     return jnp.asarray(x), jnp.asarray(rng.normal(size=(size, size, 3, 5)).astype(dtype))
 
 
-def by_definition(x, kernel, stride):
+def by_definition(x, kernel, stride, margin=CENTRED):
     """The module's sum, in NumPy loops over output pixels."""
-    size, margin = kernel.shape[0], kernel.shape[0] // 2
-    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (margin,) * 2, (margin,) * 2, (0, 0)))
-    rows, columns = ((n - 1) // stride + 1 for n in x.shape[1:3])
+    size = kernel.shape[0]
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), margin, margin, (0, 0)))
+    rows, columns = ((n - size) // stride + 1 for n in padded.shape[1:3])
     out = np.zeros((len(x), rows, columns, kernel.shape[-1]))
     for p in range(rows):
         for q in range(columns):
@@ -35,11 +37,17 @@ def by_definition(x, kernel, stride):
 
 
 @pytest.mark.parametrize("implementation", [native, row_products])
-@pytest.mark.parametrize(("size", "stride", "shape"), CASES)
-def test_equals_definition(implementation, size, stride, shape):
+@pytest.mark.parametrize(("size", "stride", "shape", "margin"), CASES)
+def test_equals_definition(implementation, size, stride, shape, margin):
     x, kernel = draw(size, shape)
-    expected = by_definition(x, kernel, stride)
-    np.testing.assert_allclose(implementation(x, kernel, stride), expected, rtol=1e-5, atol=1e-5)
+    expected = by_definition(x, kernel, stride, margin)
+    actual = implementation(x, kernel, stride, margin)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_no_place_for_a_kernel():
+    with pytest.raises(InputError, match="images of 1x4 pixels are too small for this network"):
+        convolve(jnp.zeros((1, 1, 4, 3)), jnp.zeros((3, 3, 3, 5)), 2, (0, 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (4, 4), (5, 7)])
@@ -58,7 +66,7 @@ def test_winograd_is_as_exact_as_the_sum():
     x, kernel = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
     error, plain = (
         np.sqrt(np.mean(np.square(f(x, kernel) - expected)))
-        for f in (winograd, lambda x, kernel: row_products(x, kernel, 1))
+        for f in (winograd, lambda x, kernel: row_products(x, kernel, 1, CENTRED))
     )
     assert 0 < error < 2 * plain
 
@@ -70,7 +78,9 @@ def test_gradients_of_both_agree(size, stride):
     @jax.jit
     def gradients(x, kernel):
         def energy(implementation):
-            return lambda x, kernel: jnp.sin(implementation(x, kernel, stride)).sum()
+            return lambda x, kernel: jnp.sin(
+                implementation(x, kernel, stride, (size // 2, size // 2))
+            ).sum()
 
         return [jax.grad(energy(f), argnums=(0, 1))(x, kernel) for f in (native, row_products)]
 
@@ -108,7 +118,7 @@ def winograd_outcomes(implementation):
 
 
 def test_winograd_is_differentiated_like_the_others():
-    expected = jax.jit(winograd_outcomes, static_argnums=0)(lambda x, k: native(x, k, 1))
+    expected = jax.jit(winograd_outcomes, static_argnums=0)(lambda x, k: native(x, k, 1, CENTRED))
     actual = jax.jit(winograd_outcomes, static_argnums=0)(winograd)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), actual, expected
@@ -133,7 +143,7 @@ def test_stride_two_pads_as_pytorch():
 def test_bfloat16_keeps_its_type():
     x, kernel = (a.astype(jnp.bfloat16) for a in draw(3, (4, 4)))
     for implementation in (native, row_products):
-        assert implementation(x, kernel, 1).dtype == jnp.bfloat16
+        assert implementation(x, kernel, 1, CENTRED).dtype == jnp.bfloat16
     assert winograd(x, kernel).dtype == jnp.bfloat16
 
 

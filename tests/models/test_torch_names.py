@@ -91,7 +91,7 @@ def side(name, key):
     return 2 ** (6 - stage) * (2 if is_before_stride else 1)
 
 
-@pytest.mark.parametrize("name", ["preact-resnet18", "wrn-16-2", "resnet-mini"])
+@pytest.mark.parametrize("name", ["preact-resnet18-activated", "wrn-16-2", "resnet-mini"])
 def test_round_trip(name):
     model = create(name, num_classes=3, activation="rct-af:beta=1,alpha=5", width=1 / 8)
     variables = model.init(jax.random.key(0), (8, 8, 2))

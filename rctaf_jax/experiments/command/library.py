@@ -11,7 +11,18 @@ from rctaf_jax.experiments.show.terminal import say
 
 PAPER_ALPHAS = (1, 5, 10, 15, 20)
 PAPER_FAMILY = tuple(f"rct-af:beta={b},alpha={a}" for b in (0, 1, 2) for a in PAPER_ALPHAS)
-LISTED = ("relu", "leaky-relu", "elu", "selu", "gelu", "softplus", "swish", "mish", "identity")
+LISTED = (
+    "relu",
+    "leaky-relu",
+    "elu",
+    "selu",
+    "gelu",
+    "softplus",
+    "swish",
+    "mish",
+    "sigmoid",
+    "tanh",
+)
 
 
 @dataclasses.dataclass(frozen=True)
