@@ -179,6 +179,17 @@ def torch_layout(name: str) -> str | None:
     return _row(name)[0].torch_layout
 
 
+def first_channels(name: str) -> int:
+    """Channels (neurons) after a model's first layer, at width 1.
+
+    Example:
+      >>> first_channels("wrn-28-10"), first_channels("mlp-2x64")
+      (16, 64)
+    """
+    row, numbers = _row(name)
+    return row.first_channels or numbers[-1]
+
+
 def activation_variables(activation: Activation, dtype: Any = jnp.float32) -> dict[str, Array]:
     """The collection `activation`: {"alpha": sharpness}, or {} for a baseline.
 
@@ -331,7 +342,7 @@ class _Row(NamedTuple):
       form: its name, with capitals for numbers.
       pattern: of its name, with a group for each number.
       kind: see `model_kind`.
-      torch_layout: see there.
+      torch_layout, first_channels: see there; no channels where the name has them.
       build: (settings, num_classes, scale, *numbers) to the network.
     """
 
@@ -339,6 +350,7 @@ class _Row(NamedTuple):
     pattern: str
     kind: str
     torch_layout: str | None
+    first_channels: int | None
     build: Builder
 
 
@@ -347,14 +359,15 @@ _DEEPMIND = PreactForm(shortcut_from_input=True, shortcut_size=3, pads_late=True
 _DEEPMIND_WIDE = PreactForm(pads_late=True)
 
 _TABLE = (
-    _Row("resnet18", "resnet18", "resnet", "resnet", _resnet18),
-    _Row("resnet34", "resnet34", "resnet", "resnet", _resnet34),
-    _Row("resnet50", "resnet50", "resnet", "resnet", _resnet50),
+    _Row("resnet18", "resnet18", "resnet", "resnet", 64, _resnet18),
+    _Row("resnet34", "resnet34", "resnet", "resnet", 64, _resnet34),
+    _Row("resnet50", "resnet50", "resnet", "resnet", 64, _resnet50),
     _Row(
         "preact-resnet18",
         "preact-resnet18(?:-activated)?",
         "preact-resnet",
         "resnet",
+        64,
         _preact_resnet18(PreactForm(), False),
     ),
     _Row(
@@ -362,6 +375,7 @@ _TABLE = (
         "preact-resnet18(?:-activated)?-norm",
         "preact-resnet",
         "resnet",
+        64,
         _preact_resnet18(PreactForm(), True),
     ),
     _Row(
@@ -369,6 +383,7 @@ _TABLE = (
         "preact-resnet18-input",
         "preact-resnet",
         "resnet",
+        64,
         _preact_resnet18(_INPUT, False),
     ),
     _Row(
@@ -376,6 +391,7 @@ _TABLE = (
         "preact-resnet18-input-norm",
         "preact-resnet",
         "resnet",
+        64,
         _preact_resnet18(_INPUT, True),
     ),
     _Row(
@@ -383,17 +399,19 @@ _TABLE = (
         "dm-preact-resnet18",
         "preact-resnet",
         "deepmind-preact",
+        64,
         _preact_resnet18(_DEEPMIND, True),
     ),
-    _Row("wrn-DEPTH-FACTOR", r"wrn-(\d+)-(\d+)", "wide-resnet", "wide", wide_resnet),
-    _Row("wrn-34-r", "wrn-34-r", "wide-resnet", "wide-uneven", uneven_wide_resnet),
+    _Row("wrn-DEPTH-FACTOR", r"wrn-(\d+)-(\d+)", "wide-resnet", "wide", 16, wide_resnet),
+    _Row("wrn-34-r", "wrn-34-r", "wide-resnet", "wide-uneven", 16, uneven_wide_resnet),
     _Row(
         "dm-wrn-DEPTH-FACTOR",
         r"dm-wrn-(\d+)-(\d+)",
         "wide-resnet",
         "deepmind-wide",
+        16,
         functools.partial(wide_resnet, form=_DEEPMIND_WIDE),
     ),
-    _Row("resnet-mini", "resnet-mini", "resnet", "resnet", _resnet_mini),
-    _Row("mlp-DEPTHxWIDTH", r"mlp-([1-9]\d*)x([1-9]\d*)", "mlp", None, _mlp),
+    _Row("resnet-mini", "resnet-mini", "resnet", "resnet", 16, _resnet_mini),
+    _Row("mlp-DEPTHxWIDTH", r"mlp-([1-9]\d*)x([1-9]\d*)", "mlp", None, None, _mlp),
 )

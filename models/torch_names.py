@@ -24,7 +24,7 @@ from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.errors import InputError
 
 from .normalisation import Normalisation, make_normalisation
-from .registry import Variables, activation_variables, create, torch_layout
+from .registry import Variables, activation_variables, create, first_channels, torch_layout
 from .torch_state import TorchNetwork, architectures, find_network
 
 Path = tuple[str, ...]
@@ -83,7 +83,6 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-_STEM_CHANNELS = {"wide": 16, "wide-uneven": 16, "deepmind-wide": 16}
 
 
 def from_torch(
@@ -288,8 +287,7 @@ def _expected(name: str, arrays: Mapping[str, np.ndarray]) -> dict[Path, jax.Sha
             f"there; its keys begin with {', '.join(list(arrays)[:3])}."
         )
     features, channels = arrays[stem].shape[:2]
-    base = 16 if name == "resnet-mini" else _STEM_CHANNELS.get(str(torch_layout(name)), 64)
-    width = features / base
+    width = features / first_channels(name)
     model = create(name, num_classes=arrays[dense].shape[0], activation="relu", width=width)
     # Shapes without drawing: no array depends on the size of the images.
     shapes = jax.eval_shape(lambda key: model.init(key, (32, 32, channels)), jax.random.key(0))

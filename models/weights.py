@@ -1,0 +1,312 @@
+"""Files of weights: `.safetensors`, `.npz`, and PyTorch's `.pt`, `.pth`.
+
+Nothing in a file is ever run: PyTorch's are read with `weights_only=True`. Files written here say
+in their metadata which network they hold; those of others are known by their names
+(`torch_names.from_torch`).
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from rctaf_jax.activations import Activation, parse_activation
+from rctaf_jax.array_file import read_arrays
+from rctaf_jax.errors import InputError
+from rctaf_jax.files import write_arrays, write_bytes_atomic
+from rctaf_jax.values import lookup, shortened
+
+from .network import Network, network_of
+from .normalisation import make_normalisation
+from .registry import Variables, activation_variables, create, torch_layout
+from .torch_names import from_torch, to_torch, variables_of
+from .torch_state import architectures, find_network
+
+State = dict[str, Any]
+_KEY = "rctaf_jax"
+"""Of the metadata, JSON."""
+_REMEDY = "give another file"
+
+
+class WeightsFile(NamedTuple):
+    """What a file of weights holds.
+
+    Attributes:
+      state: arrays or tensors by name, in dicts of any nesting.
+      metadata: what `save_weights` wrote beside them; {} for other files.
+    """
+
+    state: State
+    metadata: dict[str, Any]
+
+
+def load_weights(
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    activation: str | Activation | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    prefix: str | None = None,
+) -> Network:
+    """The network whose weights a file holds.
+
+    Files of `save_weights` say all of it themselves. Of others, model, width and number of classes
+    are found in names and shapes; what these cannot tell must be stated, as `from_torch` says.
+
+    Args:
+      path: a .safetensors, .npz, .pt, .pth, .ckpt or .bin file.
+      model: as `create` takes it; None finds it.
+      activation, mean, std, prefix: as for `from_torch`.
+
+    Raises:
+      InputError: the file is missing or damaged, is of another kind, needs PyTorch where there is
+        none, does not fit the model, or leaves open what must be stated.
+    """
+    path = Path(path)
+    state, metadata = read_weights(path)
+    facts = {"file": path.name, "sha256": file_hash(path)}
+    stated = {
+        "model": model, "activation": activation, "mean": mean, "std": std, "prefix": prefix
+    }  # fmt: skip
+    if metadata:
+        given = [name for name, value in stated.items() if value is not None]
+        if given:
+            raise InputError(
+                f"{path} says itself which network it holds ({metadata['model']}, "
+                f"{metadata['activation']}): leave out {', '.join(given)}."
+            )
+        return _own(path, state, metadata, facts)
+    if model is None:
+        model = _model_of(path, state, prefix)
+    variables = from_torch(
+        model, state, activation=activation, mean=mean, std=std, prefix=prefix
+    )  # fmt: skip
+    return network_of(model, variables, activation or "relu", facts)
+
+
+def save_weights(
+    path: str | os.PathLike[str], network: Network, *, layout: str | None = None
+) -> Path:
+    """Write a network's weights, under PyTorch's names where its model has some.
+
+    `load_weights` gives the same network, bit for bit; in PyTorch, `load_state_dict` takes what is
+    in a .safetensors file, and `["state_dict"]` of a .pt file.
+
+    Args:
+      path: ending in .safetensors, .npz, .pt or .pth, the latter two where PyTorch is installed.
+      network: one whose model has a name.
+      layout: see `to_torch`.
+
+    Raises:
+      InputError: the network is a function of one's own, or the ending is another.
+      OSError: the file cannot be written.
+    """
+    path = Path(path)
+    if network.model is None or network.activation is None:
+        raise InputError(
+            "a function of one's own has no weights by name: only a model of ours has."
+        )
+    variables = jax.device_get(network.variables)
+    if torch_layout(network.model) is None:
+        if layout is not None:
+            raise InputError(f"{network.model} has no PyTorch names: leave out layout.")
+        parts = {name: part for name, part in variables.items() if name != "activation"}
+        state = {k: np.array(v) for k, v in flatten_dict(parts, sep=".").items()}
+    else:
+        state = to_torch(network.model, variables, layout=layout)
+    writer = lookup("kind of weights file", path.suffix.lower(), _WRITERS)
+    writer(path, state, _metadata(network, variables))
+    return path
+
+
+def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
+    """The arrays of a file, as they are in it.
+
+    Raises:
+      InputError: the file is missing or damaged, or of a kind that cannot be read here.
+    """
+    path = Path(path)
+    reader = lookup("kind of weights file", path.suffix.lower(), _READERS)
+    if not path.is_file():
+        raise InputError(f"{path} is no file.")
+    state, text = reader(path)
+    if text is None:
+        return WeightsFile(state, {})
+    try:
+        metadata = json.loads(text)
+        kinds = {"model": str, "activation": str, "width": float}
+        if not all(isinstance(metadata[key], kind) for key, kind in kinds.items()):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{path}: its metadata {_KEY!r} are damaged; {_REMEDY}.") from None
+    return WeightsFile(state, metadata)
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _model_of(path: Path, state: State, prefix: str | None) -> str:
+    arrays = find_network(state, prefix).arrays
+    found = architectures(arrays)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(
+            f"{path}: the names of its arrays fit no model that is known; they begin with "
+            f"{shortened(', '.join(list(arrays)[:3]))}."
+        )
+    raise InputError(
+        f"{path} may hold {' or '.join(found)}, which its names do not tell: state the model."
+    )
+
+
+def _own(
+    path: Path, state: State, metadata: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Network:
+    """The network of a file of `save_weights`."""
+    name, width = metadata["model"], metadata["width"]
+    activation = parse_activation(metadata["activation"])
+    if torch_layout(name) is None:
+        variables = _nested(path, state, name, activation, width)
+    else:
+        scaling = metadata.get("normalisation")
+        normalisation = None if scaling is None else make_normalisation(*scaling)
+        variables = variables_of(name, find_network(state).arrays, activation, normalisation)
+    return network_of(name, variables, activation, facts, width=width)
+
+
+def _nested(path: Path, state: State, name: str, activation: Activation, width: float) -> Variables:
+    """Variables under our own names, for a model without PyTorch's."""
+    try:
+        tree = {"batch_stats": {}, **unflatten_dict(dict(state), sep=".")}
+        classes = tree["params"]["dense"]["bias"].shape[0]
+        shape = (tree["params"]["hidden1"]["kernel"].shape[0], 1, 1)
+        model = create(name, num_classes=classes, activation=activation, width=width)
+        expected = jax.eval_shape(lambda key: model.init(key, shape)["params"], jax.random.key(0))
+        fits = jax.tree.map(np.shape, tree["params"]) == jax.tree.map(np.shape, expected)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(f"{path} is damaged: its arrays are not those of {name}; {_REMEDY}.")
+    arrays = jax.tree.map(jnp.asarray, tree)
+    return {**arrays, "activation": activation_variables(activation)}
+
+
+def _metadata(network: Network, variables: Variables) -> str:
+    """All that the arrays do not say, as JSON."""
+    assert network.activation is not None
+    activation = network.activation
+    text = activation.text
+    if activation.alpha is not None:  # the variables' own sharpness, whatever the text was
+        text = f"{activation.name},alpha={float(variables['activation']['alpha'])!r}"
+    scaling = variables.get("input")
+    return json.dumps(
+        {
+            "model": network.model,
+            "width": float(network.width),
+            "activation": text,
+            "normalisation": None
+            if scaling is None
+            else [np.ravel(scaling[part]).astype(float).tolist() for part in ("mean", "std")],
+        }
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[State, str | None]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, (  # noqa: SIM118
+                file.metadata() or {}
+            ).get(_KEY)
+    except (SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise _damaged(path, error) from None
+
+
+def _read_npz(path: Path) -> tuple[State, str | None]:
+    arrays: State = dict(read_arrays(path, remedy=_REMEDY, keeps_aside=False))
+    text = arrays.pop(_KEY, None)
+    return arrays, None if text is None else str(text)
+
+
+def _read_torch(path: Path) -> tuple[State, str | None]:
+    torch = _torch(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # PyTorch raises many kinds for a damaged file
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise InputError(
+                f"{path} holds other objects than tensors, which could run code when they are "
+                "read: where you trust it, read it with PyTorch and save its state dict alone."
+            ) from None
+        raise _damaged(path, error) from None
+    if not isinstance(found, Mapping):
+        raise InputError(
+            f"{path} holds a {type(found).__name__}, not a state dict: save `state_dict()`."
+        )
+    text = found.get(_KEY)
+    return dict(found), text if isinstance(text, str) else None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = shortened(" ".join(str(error).split()) or type(error).__name__, 120)
+    return InputError(f"{path} is damaged ({reason}); {_REMEDY}.")
+
+
+def _torch(path: Path) -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            f"{path}: PyTorch's files need PyTorch, which is not installed: pip install torch, or "
+            "save the state dict as .safetensors."
+        ) from None
+    return torch
+
+
+def _write_safetensors(path: Path, state: State, metadata: str) -> None:
+    from safetensors.numpy import save
+
+    write_bytes_atomic(path, save(state, metadata={_KEY: metadata, "format": "pt"}))
+
+
+def _write_npz(path: Path, state: State, metadata: str) -> None:
+    write_arrays(path, {**state, _KEY: np.array(metadata)}, compressed=False)
+
+
+def _write_torch(path: Path, state: State, metadata: str) -> None:
+    torch, buffer = _torch(path), io.BytesIO()
+    tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+    torch.save({"state_dict": tensors, _KEY: metadata}, buffer)
+    write_bytes_atomic(path, buffer.getvalue())
+
+
+_READERS: dict[str, Callable[[Path], tuple[State, str | None]]] = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".ckpt": _read_torch,
+    ".bin": _read_torch,
+}
+_WRITERS: dict[str, Callable[[Path, State, str], None]] = {
+    ".safetensors": _write_safetensors,
+    ".npz": _write_npz,
+    ".pt": _write_torch,
+    ".pth": _write_torch,
+}
