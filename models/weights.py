@@ -259,8 +259,10 @@ def _read_torch(path: Path) -> tuple[State, str | None]:
         raise InputError(
             f"{path} holds a {type(found).__name__}, not a state dict: save `state_dict()`."
         )
-    text = found.get(_KEY)
-    return dict(found), text if isinstance(text, str) else None
+    text, own = found.get(_KEY), found.get("state_dict")
+    if isinstance(text, str) and isinstance(own, Mapping):
+        return {name: tensor.numpy() for name, tensor in own.items()}, text
+    return dict(found), None
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
