@@ -252,7 +252,7 @@ def attack_steps(target: Target, attack: Attack) -> Any:
 def hessian_product(target: Target) -> Any:
     """A Hessian-vector product of the mean loss over a batch."""
     activation = parse_activation(ACTIVATION)
-    losses = make_losses(TrainConfig(model="resnet18"), activation, NUM_CLASSES)
+    losses = make_losses(make_logits(TrainConfig(model="resnet18"), activation, NUM_CLASSES))
     variables = make(activation, method="standard")[1][0].variables
     params = variables.pop("params")
     images = jax.ShapeDtypeStruct((BATCH, 32, 32, 3), jnp.float32)

@@ -32,7 +32,12 @@ from rich.table import Table
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.config import EvaluationConfig, HessianConfig
 from rctaf_jax.data import Dataset, load
-from rctaf_jax.experiments.run.measure import hessian_split, make_estimate_hessian, make_evaluate
+from rctaf_jax.experiments.run.measure import (
+    hessian_split,
+    make_estimate_hessian,
+    make_evaluate,
+    make_logits,
+)
 from rctaf_jax.experiments.sweep.presets import DIGITS
 from rctaf_jax.training.members import map_members, members_per_device, stack
 from rctaf_jax.training.recipe import ResolvedTraining, resolve
@@ -105,8 +110,10 @@ def run_members(
     advance, data = map_members(trainer, device, 1), device_data(dataset)
     hessian = HessianConfig(num_probes=2, num_examples=100, batch_size=100)
     evaluation = EvaluationConfig(pgd_steps=5)
-    evaluate = make_evaluate(evaluation, training.config, members[0], dataset.num_classes)
-    estimate = make_estimate_hessian(hessian, training.config, members[0], dataset.num_classes)
+    train = training.config
+    logits = make_logits(train, members[0], dataset.num_classes)
+    evaluate = make_evaluate(evaluation, logits, train.norm, train.epsilon)
+    estimate = make_estimate_hessian(hessian, logits)
     split = hessian_split(hessian.num_examples, dataset)
     rows = []
     for seed, member in enumerate(members):

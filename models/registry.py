@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, cast
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -291,16 +292,28 @@ def _apply_of(network: nn.Module, normalisation: Normalisation | None) -> Apply:
         channels_last(variables["params"], x)
         x = normalised(x, variables.get("input"), normalisation, param_dtype)
         variables = {name: part for name, part in variables.items() if name != "input"}
-        if not train:
-            logits = cast(Array, network.apply(variables, x, train=False))
-            return logits, variables["batch_stats"]
-        module = network.clone(settings=replace(network.settings, axis_name=axis_name))
-        logits, moved = module.apply(variables, x, train=True, mutable=["batch_stats"])
+        try:
+            if not train:
+                logits = cast(Array, network.apply(variables, x, train=False))
+                return logits, variables["batch_stats"]
+            module = network.clone(settings=replace(network.settings, axis_name=axis_name))
+            logits, moved = module.apply(variables, x, train=True, mutable=["batch_stats"])
+        except _MISFITS as error:
+            reason = str(error).partition(" (https:")[0].rstrip(".")
+            raise InputError(
+                f"the variables are not those of this network for images of shape {x.shape[1:]}: "
+                f"{reason}."
+            ) from None
         return logits, dict(moved.get("batch_stats", {}))
 
     return apply
 
 
+_MISFITS = (
+    flax.errors.ScopeParamShapeError,
+    flax.errors.ScopeParamNotFoundError,
+    flax.errors.ScopeCollectionNotFound,
+)
 ScaleChannels = Callable[..., tuple[int, ...]]
 
 

@@ -29,6 +29,29 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Which network a file of weights holds, and which images to measure it on.
+
+    A run, and a file that this package wrote, say themselves what they hold.
+    """
+
+    model: str | None = None
+    """Such as wrn-34-10; found in a file's names where these tell."""
+    activation: str | None = None
+    """Such as swish; relu where a file's layout has no other."""
+    mean: tuple[float, ...] | None = None
+    """Of the pixels in [0, 1], for each channel: the network takes (pixels - mean) / std."""
+    std: tuple[Positive, ...] | None = None
+    """Of the pixels, for each channel."""
+    prefix: str | None = None
+    """Which network of a checkpoint that holds several, such as state_dict_ema."""
+    data: str | None = None
+    """digits, cifar10, a .npz file, ...; what a run was trained on when left out."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How a network is trained."""
 
@@ -36,6 +59,10 @@ class TrainConfig:
     """resnet-mini, resnet18, preact-resnet18, wrn-28-10, mlp-2x64, ..."""
     width: Positive = 1.0
     """Multiplies the number of channels."""
+    mean: tuple[float, ...] | None = None
+    """Of the pixels in [0, 1], for each channel: the network takes (pixels - mean) / std."""
+    std: tuple[Positive, ...] | None = None
+    """Of the pixels, for each channel."""
     method: str = "trades"
     """standard, pgd-at, trades, mart, dkl, acat or dajat."""
     method_options: tuple[str, ...] = ()

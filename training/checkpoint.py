@@ -91,6 +91,32 @@ class Checkpoints:
             "to the one before."
         )
 
+    def restore_arrays(self) -> dict[str, PyTree]:
+        """The newest checkpoint as nested dicts of arrays on one device, whatever is in it.
+
+        Raises:
+          InputError: if there is none, or it cannot be read.
+        """
+        step = self.latest
+        if step is None:
+            raise InputError(f"there is no checkpoint in {self._directory}.")
+        folder = self._directory / str(step) / "default"
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        with _silent_failure(), ocp.StandardCheckpointer() as reader:
+            try:
+                tree = dict(reader.metadata(folder).item_metadata.tree)
+                target = jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree
+                )
+                return dict(reader.restore(folder, target))
+            except Exception as error:  # many kinds, as in `restore`
+                kind = type(error).__name__
+            gc.collect()
+        raise InputError(
+            f"the checkpoint of step {step} in {self._directory} cannot be read ({kind}): it is "
+            "damaged; remove that step's folder to go back to the one before."
+        )
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Make one OSError of whatever a save is refused with; remove what it wrote till then.

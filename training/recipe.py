@@ -7,12 +7,14 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rctaf_jax.activations import Activation
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.data import Dataset
 from rctaf_jax.errors import InputError
 from rctaf_jax.models import model_kind
+from rctaf_jax.models.normalisation import make_normalisation
 from rctaf_jax.threat_model import threat_model
 from rctaf_jax.values import check_positive, parse_number
 
@@ -266,6 +268,9 @@ def check(config: TrainConfig, dataset: Dataset) -> None:
         learning_rate=config.learning_rate,
         width=config.width,
     )
+    normalisation = make_normalisation(config.mean, config.std)
+    if normalisation is not None:
+        normalisation.arrays(dataset.image_shape[-1], np.float32)  # or the channels do not fit
     if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise InputError("dtype float64 needs 64-bit JAX: set the environment's JAX_ENABLE_X64=1.")
     for name in ("weight_decay", "attack_steps", "step_size"):

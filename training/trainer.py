@@ -58,6 +58,8 @@ def make_trainer(
         activation=activation,
         width=config.width,
         dtype=jnp.dtype(config.dtype),
+        mean=config.mean,
+        std=config.std,
     )
     plan = make_plan(training, model, axis_name)
     sample = make_sample(batch_size=config.batch_size, axis_name=axis_name)

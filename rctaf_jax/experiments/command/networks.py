@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -13,16 +13,19 @@ from rctaf_jax.config import (
     DataConfig,
     DiagonalConfig,
     EvaluationConfig,
+    NetworkConfig,
     RunConfig,
     TrainConfig,
 )
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import say
+from rctaf_jax.values import check_positive
 
 if TYPE_CHECKING:
     from rctaf_jax.experiments.run.folder import Run
+    from rctaf_jax.experiments.run.subject import Subject
 
-RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,10 @@ class TrainCommand:
                 "coordinator, num-processes and process-index are for several processes: "
                 "give --distributed too."
             )
-        evaluate(self.train_here(console, command), self.evaluation, console, command)
+        run = self.train_here(console, command)
+        from rctaf_jax.experiments.run.subject import subject_of
+
+        evaluate(subject_of(run), self.evaluation, None, console, command)
 
     def train_here(self, console: Console, command: str) -> "Run":
         """Train, on all devices of all processes; the trained run."""
@@ -96,27 +102,48 @@ class TrainCommand:
 class EvaluateCommand:
     """Measure clean and robust accuracy of a trained network, image by image."""
 
-    folder: RunFolder
-    """Folder of `rctaf train`, or one below members/ of a sweep."""
+    source: Source
+    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt or .pth
+    file; or package.module:function."""
+    network: NetworkConfig = NetworkConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    norm: Literal["Linf", "L2"] | None = None
+    """Norm of the threat model; the one it was trained for when left out."""
+    epsilon: float | None = None
+    """Radius of the threat model; the one it was trained for when left out."""
+    output: Path | None = None
+    """Folder for the results; evaluations/ATTACK in the run, or in runs/NETWORK, when left out."""
 
     def run(self, console: Console, command: str) -> None:
         """Evaluate, print a table."""
-        from rctaf_jax.experiments.run.folder import open_run
         from rctaf_jax.experiments.run.measure import check_evaluation
+        from rctaf_jax.experiments.run.subject import open_subject
 
         check_evaluation(self.evaluation)
-        evaluate(open_run(self.folder), self.evaluation, console, command)
+        subject = open_subject(self.source, self.network)
+        if self.norm not in (None, subject.norm) and self.epsilon is None:
+            raise InputError(f"{self.norm} is not the norm it was trained for: give --epsilon too.")
+        if self.epsilon is not None:
+            check_positive(epsilon=self.epsilon)
+            subject = subject._replace(epsilon=self.epsilon)
+        subject = subject._replace(norm=self.norm or subject.norm)
+        evaluate(subject, self.evaluation, self.output, console, command)
 
 
-def evaluate(run: "Run", config: EvaluationConfig, console: Console, command: str) -> None:
-    """Measure a run, and show what came out."""
+def evaluate(
+    subject: "Subject",
+    config: EvaluationConfig,
+    output: Path | None,
+    console: Console,
+    command: str,
+) -> None:
+    """Measure a network, and show what came out."""
     from rctaf_jax.experiments.run.environment import describe_devices
-    from rctaf_jax.experiments.run.evaluate import evaluate_run
+    from rctaf_jax.experiments.run.evaluate import evaluate_network
     from rctaf_jax.experiments.run.tables import evaluation_table
 
-    say(console, f"Evaluating {run.folder} on {describe_devices()}.")
-    result, path = evaluate_run(run, config, command)
+    say(console, f"Evaluating {subject.name} on {describe_devices()}.")
+    result, path = evaluate_network(subject, config, output, command)
     console.print(evaluation_table(result))
     say(console, f"Results: {path}")
 
@@ -125,24 +152,29 @@ def evaluate(run: "Run", config: EvaluationConfig, console: Console, command: st
 class AttackCommand:
     """Measure robust accuracy of a trained network by AutoAttack, image by image.
 
-    What is done is kept in RUN/autoattack; interrupted and started again, it goes on from there.
+    What is done is kept; interrupted and started again, it goes on from there.
     """
 
-    folder: RunFolder
-    """Folder of `rctaf train`, or one below members/ of a sweep."""
+    source: Source
+    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt or .pth
+    file; or package.module:function."""
+    network: NetworkConfig = NetworkConfig()
     attack: AttackConfig = AttackConfig()
     output: Path | None = None
-    """Folder for the results; RUN/autoattack when left out."""
+    """Folder for the results; autoattack in the run, or in runs/NETWORK, when left out."""
 
     def run(self, console: Console, command: str) -> None:
         """Attack, print a table."""
-        from rctaf_jax.experiments.run.attack import attack_run
+        from rctaf_jax.experiments.run.attack import attack_network, check_attack
         from rctaf_jax.experiments.run.environment import describe_devices
+        from rctaf_jax.experiments.run.subject import open_subject
         from rctaf_jax.experiments.run.tables import attack_table
 
-        folder = self.output or self.folder / "autoattack"
-        say(console, f"Attacking {self.folder} on {describe_devices()}. Results go to {folder}.")
-        result = attack_run(self.folder, self.attack, folder, command, console)
+        check_attack(self.attack)
+        subject = open_subject(self.source, self.network)
+        folder = self.output or subject.folder / "autoattack"
+        say(console, f"Attacking {self.source} on {describe_devices()}. Results go to {folder}.")
+        result = attack_network(subject, self.attack, folder, command, console)
         console.print(attack_table(result))
         say(console, f"Results: {folder / 'autoattack.json'}")
 
@@ -154,23 +186,65 @@ class HessianCommand:
     What is done is kept; interrupted, or given a larger --num-probes, it goes on from there.
     """
 
-    folder: RunFolder
-    """Folder of `rctaf train`, or one below members/ of a sweep."""
+    source: Source
+    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt or .pth
+    file; or package.module:function."""
+    network: NetworkConfig = NetworkConfig()
     hessian: DiagonalConfig = DiagonalConfig()
     output: Path | None = None
-    """Folder for the results; RUN/hessian/METHOD when left out."""
+    """Folder for the results; hessian/METHOD in the run, or in runs/NETWORK, when left out."""
 
     def run(self, console: Console, command: str) -> None:
         """Estimate, print a table by layer."""
         from rctaf_jax.experiments.run.environment import describe_devices
-        from rctaf_jax.experiments.run.hessian import hessian_run
+        from rctaf_jax.experiments.run.hessian import check_diagonal, hessian_of
+        from rctaf_jax.experiments.run.subject import open_subject
         from rctaf_jax.experiments.run.tables import hessian_table
 
+        check_diagonal(self.hessian)
+        subject = open_subject(self.source, self.network)
         say(
             console,
-            f"Hessian diagonal of {self.folder}, method {self.hessian.method}, on "
+            f"Hessian diagonal of {self.source}, method {self.hessian.method}, on "
             f"{describe_devices()}.",
         )
-        result = hessian_run(self.folder, self.hessian, self.output, command, console)
+        result = hessian_of(subject, self.hessian, self.output, command, console)
         console.print(hessian_table(result))
         say(console, f"Results: hessian.json, hessian.png and others in {result['folder']}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportCommand:
+    """Write a network's weights to a file that PyTorch, and this command, can read."""
+
+    source: Source
+    """Folder of `rctaf train`, or one below members/ of a sweep; or a file of weights."""
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """To write: ends in .safetensors, .npz, .pt or .pth."""
+    layout: Literal["trades"] | None = None
+    """trades: with the block that TRADES' Wide ResNet has and never calls."""
+    network: NetworkConfig = NetworkConfig()
+
+    def run(self, console: Console, command: str) -> None:
+        """Load, write, say what it is."""
+        from rctaf_jax.experiments.run.network import load_network
+        from rctaf_jax.models import save_weights
+
+        given = self.network
+        network = load_network(
+            self.source,
+            model=given.model,
+            activation=given.activation,
+            mean=given.mean,
+            std=given.std,
+            prefix=given.prefix,
+        )
+        if given.data is not None or given.data_dir is not None:
+            raise InputError("an export needs no images: leave out --data and --data-dir.")
+        path = save_weights(self.file, network, layout=self.layout)
+        assert network.activation is not None
+        say(
+            console,
+            f"{network.model} with {network.activation.text} and {network.num_classes} classes "
+            f"written to {path}.",
+        )

@@ -11,7 +11,13 @@ from rctaf_jax.config import SweepConfig
 from rctaf_jax.experiments.sweep.presets import PRESETS, preset_for
 
 from .library import ActivationsCommand, DataCommand, ValidateAppendixCommand
-from .networks import AttackCommand, EvaluateCommand, HessianCommand, TrainCommand
+from .networks import (
+    AttackCommand,
+    EvaluateCommand,
+    ExportCommand,
+    HessianCommand,
+    TrainCommand,
+)
 from .schema import registry
 from .studies import ClaimsCommand, ReportCommand, ReproduceCommand, SweepCommand
 
@@ -63,6 +69,7 @@ def subcommands(words: Sequence[str]) -> Any:
         | Annotated[EvaluateCommand, named("evaluate")]
         | Annotated[AttackCommand, named("attack")]
         | Annotated[HessianCommand, named("hessian")]
+        | Annotated[ExportCommand, named("export")]
         | Annotated[ValidateAppendixCommand, named("validate-appendix")]
         | Annotated[ReproduceCommand, named("reproduce")]
         | Annotated[ClaimsCommand, named("claims")]

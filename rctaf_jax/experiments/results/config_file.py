@@ -24,6 +24,8 @@ RENAMED = {
 """What a key of an older folder is called now."""
 
 ABSENT: dict[str, Any] = {
+    "train.mean": None,
+    "train.std": None,
     "train.method_options": [],
     "train.budget": "fixed",
     "train.awp": 0.0,

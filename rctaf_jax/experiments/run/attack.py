@@ -16,19 +16,18 @@ from rctaf_jax.locks import alone
 from rctaf_jax.values import check_positive, check_seed
 
 from .evaluate import describe_accuracy
-from .folder import Run, open_run, provenance
-from .measure import make_logits
+from .subject import Subject, provenance
 
 IMAGES = "autoattack.npz"
 
 
-def attack_run(
-    run_folder: Path, config: AttackConfig, folder: Path, command: str, console: Console
+def attack_network(
+    subject: Subject, config: AttackConfig, folder: Path, command: str, console: Console
 ) -> dict[str, Any]:
-    """Robust accuracy of a run's newest checkpoint under AutoAttack.
+    """Robust accuracy of a network under AutoAttack.
 
     Args:
-      run_folder: of the run.
+      subject: the network, and the images.
       config: which attacks, on how many images.
       folder: for the results, and for what must be kept to go on after an interruption.
       command: the command line, for the record.
@@ -39,7 +38,43 @@ def attack_run(
       `autoattack.npz`.
 
     Raises:
-      InputError: if the folder, its checkpoint or the configuration is no good.
+      InputError: if the folder or the configuration is no good.
+    """
+    check_attack(config)
+    norm, epsilon = _radius(subject, config)
+    images, labels = (leaf[: config.num_examples] for leaf in subject.dataset.test)
+    attack = make_autoattack(
+        subject.network.apply,
+        norm=norm,
+        version=config.version,
+        attacks=config.attacks,
+        individual=config.individual,
+        batch_size=config.batch_size,
+    )
+    key = jax.random.key(config.seed)
+    with alone(folder), make_bars(console) as bars:
+        result = attack(
+            subject.network.variables,
+            images,
+            labels,
+            key,
+            epsilon,
+            directory=folder,
+            progress=show_attacks(bars),
+        )
+        described = _describe(subject, result, norm, epsilon)
+        described |= provenance(subject, config, command)
+        flags = {"robust": result.robust, "correct": result.correct, "nonfinite": result.nonfinite}
+        write_arrays(folder / IMAGES, {**flags, "adversarial": result.adversarial})
+        write_json(folder / "autoattack.json", described)
+    return described
+
+
+def check_attack(config: AttackConfig) -> None:
+    """Refuse an attack that cannot run.
+
+    Raises:
+      InputError: naming the value that cannot be.
     """
     check_positive(
         epsilon=config.epsilon, num_examples=config.num_examples, attack_batch=config.batch_size
@@ -50,55 +85,47 @@ def attack_run(
             f"version {config.version} is for networks that draw random numbers, which those of "
             "rctaf train do not: choose standard or plus."
         )
-    run = open_run(run_folder)
-    train = run.config.train
-    norm = config.norm or train.norm
-    if norm != train.norm and config.epsilon is None:
+
+
+def _radius(subject: Subject, config: AttackConfig) -> tuple[str, float]:
+    """Norm and epsilon of the attack: as stated, else what the network was trained for.
+
+    Raises:
+      InputError: if an epsilon is missing.
+    """
+    norm = config.norm or subject.norm or "Linf"
+    if config.epsilon is not None:
+        return norm, config.epsilon
+    if subject.epsilon is None:
         raise InputError(
-            f"the network was trained for {train.norm}, whose radius means nothing in {norm}: give "
-            "epsilon too."
+            f"{subject.name} does not say for which radius it was trained: give --epsilon."
         )
-    epsilon = train.epsilon if config.epsilon is None else config.epsilon
-    images, labels = (leaf[: config.num_examples] for leaf in run.dataset.test)
-    attack = make_autoattack(
-        make_logits(train, run.activation, run.dataset.num_classes),
-        norm=norm,
-        version=config.version,
-        attacks=config.attacks,
-        individual=config.individual,
-        batch_size=config.batch_size,
-    )
-    key = jax.random.key(config.seed)
-    with alone(folder), make_bars(console) as bars:
-        progress = show_attacks(bars)
-        result = attack(
-            run.state.final_variables,
-            images,
-            labels,
-            key,
-            epsilon,
-            directory=folder,
-            progress=progress,
+    if norm != subject.norm:
+        raise InputError(
+            f"the network was trained for {subject.norm}, whose radius means nothing in {norm}: "
+            "give epsilon too."
         )
-        described = _describe(run, result, norm, epsilon) | provenance(run, config, command)
-        flags = {"robust": result.robust, "correct": result.correct, "nonfinite": result.nonfinite}
-        write_arrays(folder / IMAGES, {**flags, "adversarial": result.adversarial})
-        write_json(folder / "autoattack.json", described)
-    return described
+    return norm, subject.epsilon
 
 
-def _describe(run: Run, result: AutoAttackResult, norm: str, epsilon: float) -> dict[str, Any]:
+def _describe(
+    subject: Subject, result: AutoAttackResult, norm: str, epsilon: float
+) -> dict[str, Any]:
     """The keys of RobustBench's `model_info` (text, accuracies in per cent), then our own."""
-    train, num_examples = run.config.train, len(result.robust)
+    network, num_examples = subject.network, len(result.robust)
+    activation = "" if network.activation is None else network.activation.text
+    architecture = network.model or ""
     described: dict[str, Any] = {
         "link": "",
-        "name": f"{train.method}, {run.activation.text}",
+        "name": f"{subject.method}, {activation}" if subject.method else Path(subject.name).name,
         "authors": "",
         "additional_data": False,
         "number_forward_passes": 1,
-        "dataset": run.dataset.name,
+        "dataset": subject.dataset.name,
         "venue": "",
-        "architecture": train.model if train.width == 1 else f"{train.model}, width {train.width}",
+        "architecture": architecture
+        if network.width == 1
+        else f"{architecture}, width {network.width}",
         "eps": _budget(epsilon),
         "clean_acc": f"{100 * result.clean_accuracy:.2f}",
         "reported": "",

@@ -9,20 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from rctaf_jax.config import EvaluationConfig
+from rctaf_jax.errors import InputError
 from rctaf_jax.eval.accuracy import wilson_interval
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.locks import alone
 
-from .folder import Run, provenance
 from .measure import ImageOutcomes, check_evaluation, describe_attack, make_evaluate
+from .subject import Subject, provenance
 
 FOLDER = "evaluations"
 
 
-def evaluate_run(run: Run, config: EvaluationConfig, command: str) -> tuple[dict[str, Any], Path]:
-    """Clean and robust accuracy of a run on its test images.
+def evaluate_network(
+    subject: Subject, config: EvaluationConfig, output: Path | None, command: str
+) -> tuple[dict[str, Any], Path]:
+    """Clean and robust accuracy of a network on test images.
 
-    Of the averaged weights where the run averages them, with those as trained beside them.
+    Of the averaged weights where a run averages them, with those as trained beside them.
+
+    Args:
+      subject: what is measured, with norm and epsilon.
+      config: how.
+      output: folder for the results; evaluations/<what>/ in the subject's own if None.
+      command: the command line, for the record.
 
     Returns:
       What `evaluation.json` says, and its path; per-image outcomes go to `outcomes.npz` beside it.
@@ -31,23 +40,36 @@ def evaluate_run(run: Run, config: EvaluationConfig, command: str) -> tuple[dict
       InputError: if the configuration is no good.
     """
     check_evaluation(config)
-    train, classes = run.config.train, run.dataset.num_classes
-    evaluate = make_evaluate(config, train, run.activation, classes)
-    outcomes = evaluate(run.state.final_variables, run.dataset.test)
+    norm, epsilon = known_radius(subject)
+    evaluate = make_evaluate(config, subject.network.apply, norm, epsilon)
+    outcomes = evaluate(subject.network.variables, subject.dataset.test)
     result: dict[str, Any] = {
-        "attack": f"{describe_attack(config)}, {train.norm} {train.epsilon:.4g}",
-        "weights": "averaged" if run.state.averaged else "as trained",
+        "attack": f"{describe_attack(config)}, {norm} {epsilon:.4g}",
+        "weights": "as trained" if subject.as_trained is None else "averaged",
         **describe_outcomes(outcomes),
     }
-    if run.state.averaged:
-        as_trained = evaluate(run.state.variables, run.dataset.test)
+    if subject.as_trained is not None:
+        as_trained = evaluate(subject.as_trained, subject.dataset.test)
         result["as_trained"] = describe_outcomes(as_trained)
-    result |= provenance(run, config, command)
-    folder = run.folder / FOLDER / slug(config)
+    result |= provenance(subject, config, command)
+    folder = output or subject.folder / FOLDER / slug(config)
     with alone(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_arrays(folder / "outcomes.npz", outcomes._asdict())
         return result, write_json(folder / "evaluation.json", result)
+
+
+def known_radius(subject: Subject) -> tuple[str, float]:
+    """Norm and epsilon that a network was trained for, or that somebody gave.
+
+    Raises:
+      InputError: if neither says an epsilon.
+    """
+    if subject.epsilon is None:
+        raise InputError(
+            f"{subject.name} does not say for which radius it was trained: give --epsilon."
+        )
+    return subject.norm or "Linf", subject.epsilon
 
 
 def slug(config: EvaluationConfig) -> str:

@@ -6,29 +6,35 @@ A sweep's members are runs too, so that each can be evaluated again on its own.
 """
 
 import dataclasses
+import functools
+import math
 import os
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.config import RunConfig, SweepConfig
+from rctaf_jax.config import RunConfig, SweepConfig, TrainConfig
 from rctaf_jax.data import Dataset, load_data
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import CONFIG, as_json, check_same, read_config
 from rctaf_jax.files import is_free, write_json
-from rctaf_jax.training.checkpoint import Checkpoints
+from rctaf_jax.models import create
 from rctaf_jax.training.recipe import ResolvedTraining, check_alpha, resolve
 from rctaf_jax.training.state import TrainState
-from rctaf_jax.training.trainer import make_trainer
 from rctaf_jax.typed_json import read_json
 from rctaf_jax.values import check_seed
 
-from .environment import describe_environment
-from .size import check_fits
+from .environment import describe_environment, free_memory
 
 DATA, ENVIRONMENT = "data.json", "environment.json"
+MOST_STEPS = 2**29
+"""Steps are counted in 32 bits, and budgets reckon with four times an epoch's number."""
+COPIES = 4
+"""What training keeps of a network at least: weights, momentum, gradient, and the next weights."""
 
 
 class ResolvedRun(NamedTuple):
@@ -128,33 +134,37 @@ def without_data_dir(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "data": {**config["data"], "data_dir": None}}
 
 
-def open_run(folder: Path) -> Run:
-    """Read a run and its newest checkpoint.
-
-    Raises:
-      InputError: if it is not a run, its data have changed, or its checkpoint cannot be read.
-    """
-    resolved = resolve_run(read_config(folder, RunConfig))
-    _, dataset, activation, training = resolved
-    check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
-    trainer = make_trainer(training, activation, dataset)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        state = checkpoints.restore(trainer.initial(resolved.config.seed, activation.alpha))
-    return Run(folder, *resolved, state)
+def count_parameters(config: TrainConfig, dataset: Dataset) -> int:
+    """Of the network that a configuration asks for; nothing is allocated."""
+    model = create(
+        config.model, num_classes=dataset.num_classes, activation="relu", width=config.width
+    )
+    init = functools.partial(model.init, image_shape=dataset.image_shape)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
 
 
-def provenance(run: Run, config: Any, command: str) -> dict[str, Any]:
-    """What every result of a run says of its origin.
+def check_fits(training: ResolvedTraining, dataset: Dataset) -> None:
+    """Refuse what cannot be counted or does not fit into memory.
 
     Args:
-      run: what was measured.
-      config: how, a dataclass.
-      command: the command line.
+      training: what a run does.
+      dataset: to train on.
+
+    Raises:
+      InputError: with what is needed and what there is.
     """
-    return {
-        "activation": run.config.activation,
-        "step": int(run.state.step),
-        "data_source": run.dataset.source,
-        "config": as_json(config),
-        "environment": describe_environment(command),
-    }
+    config, steps = training.config, training.num_steps
+    if steps > MOST_STEPS:
+        raise InputError(
+            f"{config.epochs:,} epochs of {dataset.name} are {steps:,} steps, and {MOST_STEPS:,} "
+            "can be counted: give fewer epochs."
+        )
+    parameters, free = count_parameters(config, dataset), free_memory()
+    needed = COPIES * parameters * (8 if config.dtype == "float64" else 4)
+    if free is not None and needed > free:
+        raise InputError(
+            f"{config.model} of width {config.width:g} has {parameters:,} parameters, whose "
+            f"training takes {needed / 1e9:,.1f} GB at least, and {free / 1e9:,.1f} GB are free: "
+            "give a smaller network."
+        )

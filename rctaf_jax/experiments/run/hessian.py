@@ -8,6 +8,7 @@
 import hashlib
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,10 @@ from rctaf_jax.typed_json import read_json
 from rctaf_jax.values import check_positive, check_seed
 
 from .environment import free_memory
-from .folder import Run, open_run, provenance
 from .hessian_figure import hessian_figure
 from .hessian_methods import Problem, State, Way, make_way, method_for
 from .measure import describe_hessian, finite_or_none, hessian_split, make_losses
+from .subject import Subject, provenance
 
 SECONDS_PER_SAVE = 60.0
 NUM_CHECKED = 8
@@ -48,15 +49,19 @@ SETUP, SUMS = "setup.json", "sums.npz"
 _REMEDY = "run the same again to start anew"
 
 
-def hessian_run(
-    run_folder: Path, config: DiagonalConfig, output: Path | None, command: str, console: Console
+def hessian_of(
+    subject: Subject,
+    config: DiagonalConfig,
+    output: Path | None,
+    command: str,
+    console: Console,
 ) -> dict[str, Any]:
-    """The Hessian norm of a run's newest checkpoint over its training images.
+    """The Hessian norm of a network over training images.
 
     Args:
-      run_folder: of the run.
+      subject: the network, and the images.
       config: which method, how much of it.
-      output: folder for the results; RUN/hessian/METHOD if None.
+      output: folder for the results; hessian/METHOD in the subject's own if None.
       command: the command line, for the record.
       console: for progress.
 
@@ -64,19 +69,18 @@ def hessian_run(
       What `hessian.json` says, and "folder".
 
     Raises:
-      InputError: if a folder, the checkpoint or the configuration is no good, or the Hessian not
-        finite.
+      InputError: if a folder or the configuration is no good, the network has no parameters, or
+        the Hessian is not finite.
     """
-    _check(config)
-    run = open_run(run_folder)
-    problem = _problem(config, run)
+    check_diagonal(config)
+    problem = _problem(config, subject)
     method = method_for(config, problem)
-    folder = output or run_folder / "hessian" / method
+    folder = output or subject.folder / "hessian" / method
     way = make_way(method, config, problem)
     if way.is_exact and config.until is not None:
         raise InputError(f"until is for estimates, and {method} is exact: leave it out.")
     _check_problem(config, problem)
-    setup = _setup(method, way, config, run, problem)
+    setup = _setup(method, way, config, subject, problem)
     with alone(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / SETUP).exists():
@@ -86,8 +90,8 @@ def hessian_run(
         found = way.estimate(state)
         if not math.isfinite(found.mean_square.q):
             raise InputError(
-                f"the Hessian of {run_folder} is not finite: its network's second derivatives "
-                f"overflow; its activation is {run.config.activation}."
+                f"the Hessian of {subject.name} is not finite: its network's second derivatives "
+                f"overflow; its activation is {_text(problem)}."
             )
         described = {
             "method": method,
@@ -95,13 +99,18 @@ def hessian_run(
             "num_done": done,
             "relative_error": finite_or_none(relative_error(found.mean_square)),
             **describe_hessian(found, len(problem.split.labels)),
-            **provenance(run, config, command),
+            **provenance(subject, config, command),
         }
         _write(folder, found, described)
     return {**described, "folder": str(folder)}
 
 
-def _check(config: DiagonalConfig) -> None:
+def check_diagonal(config: DiagonalConfig) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+      InputError: naming the value that cannot be.
+    """
     check_positive(
         batch_size=config.batch_size,
         num_examples=config.num_examples,
@@ -117,16 +126,21 @@ def _check(config: DiagonalConfig) -> None:
         )
 
 
-def _problem(config: DiagonalConfig, run: Run) -> Problem:
-    devices, variables = jax.local_devices(), run.state.final_variables
-    train = run.config.train
+def _problem(config: DiagonalConfig, subject: Subject) -> Problem:
+    devices, network = jax.local_devices(), subject.network
+    variables = network.variables
+    if not isinstance(variables, Mapping) or not jax.tree.leaves(variables.get("params")):
+        raise InputError(
+            f"{subject.name} has no parameters: its variables must be a dict with the part "
+            '"params", which the Hessian is of.'
+        )
     return Problem(
-        model=train.model,
-        losses=make_losses(train, run.activation, run.dataset.num_classes),
+        model=network.model,
+        losses=make_losses(network.apply),
         params=variables["params"],
         rest={name: value for name, value in variables.items() if name != "params"},
-        activation=run.activation,
-        split=hessian_split(config.num_examples, run.dataset),
+        activation=network.activation,
+        split=hessian_split(config.num_examples, subject.dataset),
         devices=devices if len(devices) > 1 else None,
         free_bytes=free_memory(),
     )
@@ -144,7 +158,7 @@ def _check_problem(config: DiagonalConfig, problem: Problem) -> None:
 
 
 def _setup(
-    method: str, way: Way, config: DiagonalConfig, run: Run, problem: Problem
+    method: str, way: Way, config: DiagonalConfig, subject: Subject, problem: Problem
 ) -> dict[str, Any]:
     """What must be the same for sums to be gone on with."""
     return {
@@ -153,11 +167,15 @@ def _setup(
         "block_size": way.block_size,
         "batch_size": way.batch_size,
         "num_examples": len(problem.split.labels),
-        "activation": run.config.activation,
-        "step": int(run.state.step),
-        "data": run.dataset.provenance(),
+        "activation": _text(problem),
+        "step": subject.network.facts.get("step"),
+        "data": subject.dataset.provenance(),
         "weights": _hash((problem.params, problem.rest)),
     }
+
+
+def _text(problem: Problem) -> str | None:
+    return None if problem.activation is None else problem.activation.text
 
 
 def _hash(tree: Any) -> str:

@@ -36,6 +36,7 @@ from rctaf_jax.hessian.estimates import mean_square
 from rctaf_jax.hessian.products import DatasetSum, LossFn
 from rctaf_jax.losses import cross_entropy
 from rctaf_jax.models import model_kind
+from rctaf_jax.models.normalisation import normalised
 
 State = Any
 
@@ -51,21 +52,21 @@ class Problem(NamedTuple):
     """A network and the loss whose Hessian is asked for.
 
     Attributes:
-      model: its name.
+      model: its name; None for a function of one's own.
       losses: `losses(params, rest, images, labels)`, one for each example.
       params: the parameters.
       rest: statistics and alpha.
-      activation: with the network's alpha.
+      activation: with the network's alpha; None where it is not known.
       split: the examples of the loss.
       devices: that share each batch; None for the default one.
       free_bytes: memory that may be used; None where it is not known.
     """
 
-    model: str
+    model: str | None
     losses: LossFn
     params: Any
     rest: Any
-    activation: Activation
+    activation: Activation | None
     split: Split
     devices: list[jax.Device] | None
     free_bytes: int | None
@@ -102,7 +103,7 @@ def method_for(config: DiagonalConfig, problem: Problem) -> str:
     """The method's name, `auto` resolved."""
     if config.method != "auto":
         return config.method
-    if model_kind(problem.model) == "mlp":
+    if problem.model is not None and model_kind(problem.model) == "mlp":
         return "neuron"
     return "exact" if num_parameters(problem) <= EXACT_AT_MOST else "hutchinson"
 
@@ -223,7 +224,10 @@ def _exact(config: DiagonalConfig, problem: Problem) -> Way:
 
 
 def _neuron(config: DiagonalConfig, problem: Problem) -> Way:
-    layers = layers_from_mlp(problem.params)
+    layers, activation = layers_from_mlp(problem.params), problem.activation
+    if activation is None:
+        raise InputError("the method neuron needs the activation, which is not known here.")
+    scaling = problem.rest.get("input")
     images, labels = problem.split.images, problem.split.labels
     num_batches = -(-len(labels) // config.batch_size)
 
@@ -232,8 +236,8 @@ def _neuron(config: DiagonalConfig, problem: Problem) -> Way:
         diagonal = neuron_diagonal(
             cross_entropy,
             layers,
-            problem.activation,
-            pixels(images).reshape(len(images), -1),
+            activation,
+            normalised(pixels(images), scaling, None, np.float32).reshape(len(images), -1),
             labels,
         )
         return mlp_from_layers(diagonal)

@@ -79,7 +79,14 @@ def make_logits(
     train: TrainConfig, activation: Activation, num_classes: int
 ) -> Callable[..., Array]:
     """`logits(variables, images)` in float32, BatchNorm in inference mode."""
-    model = create(train.model, num_classes=num_classes, activation=activation, width=train.width)
+    model = create(
+        train.model,
+        num_classes=num_classes,
+        activation=activation,
+        width=train.width,
+        mean=train.mean,
+        std=train.std,
+    )
 
     def logits(variables: PyTree, images: Array) -> Array:
         return model.apply(variables, images, train=False)[0]
@@ -88,41 +95,42 @@ def make_logits(
 
 
 def make_evaluate(
-    config: EvaluationConfig, train: TrainConfig, activation: Activation, num_classes: int
+    config: EvaluationConfig, logits: LogitsFn, norm: str, epsilon: float
 ) -> Evaluate:
     """Clean and robust accuracy, image by image, of any network of one structure."""
-    logits = make_logits(train, activation, num_classes)
-    return _EVALUATIONS[config.attack](config, train, logits)
+    return _EVALUATIONS[config.attack](config, logits, norm, epsilon)
 
 
-def _with_pgd(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) -> Evaluate:
+def _with_pgd(config: EvaluationConfig, logits: LogitsFn, norm: str, epsilon: float) -> Evaluate:
     clean = make_clean_evaluation(logits, batch_size=config.batch_size)
     attack = make_pgd(
         logits,
-        norm=train.norm,
+        norm=norm,
         num_steps=config.pgd_steps,
         num_restarts=config.pgd_restarts,
         loss=config.pgd_loss,
         batch_size=config.batch_size,
     )
-    step_size = train.epsilon / 4 if config.pgd_step_size is None else config.pgd_step_size
+    step_size = epsilon / 4 if config.pgd_step_size is None else config.pgd_step_size
 
     def evaluate(variables: PyTree, split: Split) -> ImageOutcomes:
         key = jax.random.key(ATTACK_SEED)
         plain = clean(variables, split.images, split.labels)
-        result = attack(variables, split.images, split.labels, key, train.epsilon, step_size)
+        result = attack(variables, split.images, split.labels, key, epsilon, step_size)
         return ImageOutcomes(plain.correct, result.robust, plain.nonfinite | result.nonfinite)
 
     return evaluate
 
 
-def _with_autoattack(config: EvaluationConfig, train: TrainConfig, logits: LogitsFn) -> Evaluate:
+def _with_autoattack(
+    config: EvaluationConfig, logits: LogitsFn, norm: str, epsilon: float
+) -> Evaluate:
     size = min(config.batch_size, AUTOATTACK_BATCH)
-    attack = make_autoattack(logits, norm=train.norm, batch_size=size)
+    attack = make_autoattack(logits, norm=norm, batch_size=size)
 
     def evaluate(variables: PyTree, split: Split) -> ImageOutcomes:
         key = jax.random.key(ATTACK_SEED)
-        result = attack(variables, split.images, split.labels, key, train.epsilon)
+        result = attack(variables, split.images, split.labels, key, epsilon)
         return ImageOutcomes(result.correct, result.robust, result.nonfinite)
 
     return evaluate
@@ -143,11 +151,8 @@ def describe_attack(config: EvaluationConfig) -> str:
     return f"PGD-{config.pgd_steps} x {config.pgd_restarts}, {config.pgd_loss}"
 
 
-def make_losses(
-    train: TrainConfig, activation: Activation, num_classes: int
-) -> Callable[[PyTree, PyTree, Array, Array], Array]:
-    """`losses(params, rest, images, labels)`: cross-entropies, BatchNorm in inference mode."""
-    logits = make_logits(train, activation, num_classes)
+def make_losses(logits: LogitsFn) -> Callable[[PyTree, PyTree, Array, Array], Array]:
+    """`losses(params, rest, images, labels)`: cross-entropies of a network's logits."""
 
     def losses(params: PyTree, rest: PyTree, images: Array, labels: Array) -> Array:
         return cross_entropy(logits({**rest, "params": params}, images), labels)
@@ -155,9 +160,7 @@ def make_losses(
     return losses
 
 
-def make_estimate_hessian(
-    config: HessianConfig, train: TrainConfig, activation: Activation, num_classes: int
-) -> EstimateHessian:
+def make_estimate_hessian(config: HessianConfig, logits: LogitsFn) -> EstimateHessian:
     """Hutchinson's estimate of the Hessian's diagonal, of any network of one structure.
 
     Of the mean cross-entropy over clean training images, BatchNorm in inference mode.
@@ -166,7 +169,7 @@ def make_estimate_hessian(
       `estimate_hessian(variables, split, progress=None, num_probes=config.num_probes)`; `split` is
       `hessian_split`'s.
     """
-    losses = make_losses(train, activation, num_classes)
+    losses = make_losses(logits)
     bind = make_dataset_product(losses, batch_size=config.batch_size)
 
     def estimate_hessian(

@@ -15,6 +15,7 @@ from rctaf_jax.data import Split
 from rctaf_jax.experiments.run.measure import (
     make_estimate_hessian,
     make_evaluate,
+    make_logits,
 )
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.training.checkpoint import Checkpoints
@@ -91,11 +92,12 @@ def make_programs(sweep: Sweep, activation: Activation) -> FamilyPrograms:
     """What a family needs."""
     config, num_classes = sweep.config, sweep.dataset.num_classes
     trainer = make_trainer(sweep.training, activation, sweep.dataset)
+    logits = make_logits(config.train, activation, num_classes)
     return FamilyPrograms(
         trainer,
         map_members(trainer, sweep.devices, sweep.per_device),
-        make_evaluate(config.evaluation, config.train, activation, num_classes),
-        make_estimate_hessian(config.hessian, config.train, activation, num_classes),
+        make_evaluate(config.evaluation, logits, config.train.norm, config.train.epsilon),
+        make_estimate_hessian(config.hessian, logits),
     )
 
 

@@ -10,14 +10,13 @@ import jax
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.data import Dataset, load_data
 from rctaf_jax.errors import InputError
-from rctaf_jax.experiments.run.folder import claim_folder
+from rctaf_jax.experiments.run.folder import check_fits, claim_folder
 from rctaf_jax.experiments.run.measure import (
     EstimateHessian,
     Evaluate,
     check_evaluation,
     check_hessian,
 )
-from rctaf_jax.experiments.run.size import check_fits
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.training.members import (
     members_per_device,

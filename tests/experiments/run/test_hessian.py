@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 
 from rctaf_jax.cli import main
-from rctaf_jax.config import DiagonalConfig
+from rctaf_jax.config import DiagonalConfig, NetworkConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.run import hessian as module
-from rctaf_jax.experiments.run.hessian import hessian_run
+from rctaf_jax.experiments.run.hessian import hessian_of
 from rctaf_jax.experiments.run.hessian_figure import hessian_figure
 from rctaf_jax.experiments.run.hessian_methods import BLOCK_SIZE
+from rctaf_jax.experiments.run.subject import open_subject
 
 CONSOLE = Console(quiet=True)
 NUM_PARAMETERS = 64 * 8 + 8 + 8 * 10 + 10
@@ -42,7 +43,9 @@ def run(tmp_path_factory):
 
 def find(run, folder, **settings):
     config = DiagonalConfig(**{**FEW, **settings})
-    return hessian_run(run, config, folder, "rctaf hessian", CONSOLE)
+    return hessian_of(
+        open_subject(str(run), NetworkConfig()), config, folder, "rctaf hessian", CONSOLE
+    )
 
 
 def arrays(folder):

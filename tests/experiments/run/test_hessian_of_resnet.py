@@ -15,8 +15,9 @@ from rich.console import Console
 from scipy.special import ndtri
 
 from rctaf_jax.cli import main
-from rctaf_jax.config import DiagonalConfig
-from rctaf_jax.experiments.run.hessian import hessian_run
+from rctaf_jax.config import DiagonalConfig, NetworkConfig
+from rctaf_jax.experiments.run.hessian import hessian_of
+from rctaf_jax.experiments.run.subject import open_subject
 
 METHODS = {
     "coordinates": {"num_probes": 192},
@@ -47,9 +48,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory, one_device: None) -> dict[str
 
     def find(method: str, settings: dict[str, int]) -> list[Row]:
         config = DiagonalConfig(method=method, num_examples=32, batch_size=32, **settings)
-        result = hessian_run(
-            folder / "run", config, folder / method, "rctaf hessian", Console(quiet=True)
-        )
+        subject = open_subject(str(folder / "run"), NetworkConfig())
+        result = hessian_of(subject, config, folder / method, "rctaf hessian", Console(quiet=True))
         assert result["num_parameters"] == NUM_PARAMETERS
         return [result, *result["layers"]]
 

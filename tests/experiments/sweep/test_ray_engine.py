@@ -28,7 +28,7 @@ from rctaf_jax.config import (
 )
 from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.experiments.run.environment import package_versions
-from rctaf_jax.experiments.run.folder import open_run
+from rctaf_jax.experiments.run.network import load_network
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.sweep import ray_engine, unfinished
 from rctaf_jax.experiments.sweep.engines import run_with
@@ -169,7 +169,7 @@ def assert_equal(folder: Path, local: Path) -> None:
             assert one.keys() == other.keys()
             assert all((one[name] == other[name]).all() for name in one)
         assert read_json(there / "environment.json")["device"] == "cpu x 4"
-    states = [open_run(path / "members" / IDS[0]).state.variables for path in (folder, local)]
+    states = [load_network(path / "members" / IDS[0]).variables for path in (folder, local)]
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), *states)))
 
 

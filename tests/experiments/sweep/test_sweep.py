@@ -20,7 +20,8 @@ from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.experiments.pages.sweep_page import write_report
 from rctaf_jax.experiments.results.rows import load_results
 from rctaf_jax.experiments.results.studies import open_study
-from rctaf_jax.experiments.run.folder import claim_folder, open_run
+from rctaf_jax.experiments.run.folder import claim_folder
+from rctaf_jax.experiments.run.network import load_network
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.sweep import family as families
 from rctaf_jax.experiments.sweep import member_folder
@@ -132,8 +133,9 @@ def test_the_folder_says_where_it_comes_from(folder):
     assert (data["num_train"], data["num_test"]) == (64, 40)
     config = json.loads((folder / "config.json").read_text())
     assert config["train"]["learning_rate"] == 0.1
-    # There is no first epoch of a weight perturbation that is not asked for.
-    assert [name for name, value in config["train"].items() if value is None] == ["awp_epoch"]
+    # There is no first epoch of a weight perturbation that is not asked for, and no mean of pixels.
+    missing = [name for name, value in config["train"].items() if value is None]
+    assert missing == ["mean", "std", "awp_epoch"]
 
 
 def test_the_report_is_complete(folder):
@@ -231,8 +233,8 @@ def test_a_member_that_lacks_a_file_is_trained_again(folder, tmp_path, lacks):
     shutil.copytree(folder / "members" / "relu-seed0" / "checkpoints", lost / "checkpoints")
     assert "5 of 6 members are done already" in sweep(SMALL, copy)
     assert (lost / "outcomes.npz").exists()
-    states = [open_run(place / "members" / "relu-seed1").state for place in (copy, folder)]
-    jax.tree.map(np.testing.assert_array_equal, *(state.variables for state in states))
+    states = [load_network(place / "members" / "relu-seed1").variables for place in (copy, folder)]
+    jax.tree.map(np.testing.assert_array_equal, *states)
     again, first = rows_of(copy)["relu-seed1"], rows_of(folder)["relu-seed1"]
     assert without_times(again) == without_times(first)
 

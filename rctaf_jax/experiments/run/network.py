@@ -1,0 +1,189 @@
+"""A trained network from wherever it is: a run's folder, a file of weights, a function.
+
+Nothing but the network is needed: neither the images that a run was trained on nor its method.
+"""
+
+import dataclasses
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from msgspec import Meta
+
+from rctaf_jax.activations import Activation, parse_activation
+from rctaf_jax.config import RunConfig
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.results.config_file import CONFIG, read_config
+from rctaf_jax.models import Network, load_weights, network_of
+from rctaf_jax.models.normalisation import make_normalisation
+from rctaf_jax.training.checkpoint import Checkpoints
+from rctaf_jax.training.methods.method import BASE
+from rctaf_jax.typed_json import AtLeast1, read_typed
+
+DATA = "data.json"
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFacts:
+    """What a run's data.json must say for its network to be opened."""
+
+    class_names: Annotated[tuple[str, ...], Meta(min_length=2)]
+    image_shape: tuple[AtLeast1, AtLeast1, AtLeast1]
+
+
+class OpenedRun(NamedTuple):
+    """A run's network.
+
+    Attributes:
+      network: with the averaged weights, where the run averages them.
+      as_trained: the variables with the weights as they are; None where the run does not average.
+      config: what the run was told.
+      step: of its newest checkpoint.
+    """
+
+    network: Network
+    as_trained: dict[str, Any] | None
+    config: RunConfig
+    step: int
+
+
+def load_network(
+    source: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    activation: str | Activation | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    prefix: str | None = None,
+) -> Network:
+    """A network from a run's folder, a file of weights, or a function.
+
+    Args:
+      source: a folder of `rctaf train` or one below members/ of a sweep; a file, as for
+        `models.load_weights`; or "package.module:function", whose function takes no arguments and
+        returns a `models.Network`, or `(apply, variables)` with `apply(variables, images)` the
+        logits.
+      model, activation, mean, std, prefix: of a file that does not say them itself; see
+        `models.load_weights`.
+
+    Raises:
+      InputError: if there is no such network, or something must be stated, or need not be.
+
+    Example:
+      >>> load_network("nowhere")
+      Traceback (most recent call last):
+      rctaf_jax.errors.InputError: nowhere is no run, no file and no package.module:function.
+    """
+    text, path = os.fspath(source), Path(source)
+    stated = {"model": model, "activation": activation, "mean": mean, "std": std, "prefix": prefix}
+    given = [name for name, value in stated.items() if value is not None]
+    if path.is_file():
+        return load_weights(
+            path, model=model, activation=activation, mean=mean, std=std, prefix=prefix
+        )
+    if path.is_dir() or FUNCTION.fullmatch(text):
+        if given:
+            raise InputError(f"{text} says itself what it is: leave out {', '.join(given)}.")
+        return open_run(path).network if path.is_dir() else call_function(text)
+    raise InputError(f"{text} is no run, no file and no package.module:function.")
+
+
+def open_run(folder: Path) -> OpenedRun:
+    """A run's network from its newest checkpoint.
+
+    Raises:
+      InputError: if it is not a run, or its checkpoint cannot be read.
+    """
+    config = read_config(folder, RunConfig)
+    images = read_typed(folder / DATA, ImageFacts)
+    activation = parse_activation(config.activation)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        tree = checkpoints.restore_arrays()
+    try:
+        variables = {
+            "params": tree["weights"]["params"],
+            "batch_stats": tree["statistics"][BASE],
+            "activation": tree["activation"],
+        }
+        averaged, step = dict(tree.get("averaged") or {}), int(tree["step"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"the checkpoint in {folder / 'checkpoints'} is not that of a run: it lacks {error}."
+        ) from None
+    if (scaling := input_of(config, images.image_shape)) is not None:
+        variables["input"] = scaling
+    network = network_of(
+        config.train.model,
+        {**variables, **averaged},
+        activation,
+        {"run": folder.name, "step": step},
+        width=config.train.width,
+        num_classes=len(images.class_names),
+    )
+    return OpenedRun(network, variables if averaged else None, config, step)
+
+
+def input_of(
+    config: RunConfig, image_shape: tuple[int, int, int]
+) -> dict[str, Float[Array, " channels"]] | None:
+    """The variables' part `input`, None for a network that takes pixels as they are."""
+    scaling = make_normalisation(config.train.mean, config.train.std)
+    return None if scaling is None else scaling.arrays(image_shape[-1], jnp.float32)
+
+
+def is_run(source: str) -> bool:
+    """Whether a folder is that of a run."""
+    return (Path(source) / CONFIG).is_file()
+
+
+def call_function(text: str) -> Network:
+    """What "package.module:function" returns, as a network.
+
+    Raises:
+      InputError: if it cannot be imported, fails, or returns something else.
+    """
+    module_name, _, name = text.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:  # as `python -m` has it
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{text} cannot be imported: there is no module {error.name!r}, neither installed nor "
+            f"in {here}."
+        ) from None
+    except AttributeError:
+        raise InputError(f"{text} cannot be imported: {module_name} has no {name}.") from None
+    except Exception as error:
+        raise InputError(f"{text} cannot be imported: {described_error(error)}.") from error
+    if isinstance(function, Network):
+        return function
+    try:
+        made = function()
+    except Exception as error:
+        raise InputError(f"{text} failed: {described_error(error)}.") from error
+    if isinstance(made, Network):
+        return made._replace(facts={"function": text, **made.facts})
+    if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0])):
+        raise InputError(
+            f"{text} returned a {type(made).__name__}: it must return (apply, variables), with "
+            "apply(variables, images) the logits, or a rctaf_jax.models.Network."
+        )
+    return Network(*made, facts={"function": text})
+
+
+def described_error(error: Exception) -> str:
+    """An error of somebody's code, with its place."""
+    frame, place = error.__traceback__, ""
+    while frame is not None:
+        place = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return f"{type(error).__name__} at {place}: {error}"

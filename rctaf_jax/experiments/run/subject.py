@@ -1,0 +1,171 @@
+"""What is measured: a network, the images, and the radius that it was trained for."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rctaf_jax.config import DataConfig, NetworkConfig
+from rctaf_jax.data import Dataset, load_data
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.results.config_file import as_json, check_same
+from rctaf_jax.models import Network, network_of
+from rctaf_jax.typed_json import read_json
+
+from .environment import describe_environment
+from .folder import Run
+from .network import DATA, described_error, input_of, is_run, load_network, open_run
+
+
+class Subject(NamedTuple):
+    """A network with the images to measure it on.
+
+    Attributes:
+      name: what the person called it.
+      network: the network.
+      dataset: its test split is attacked, its training split is the Hessian's loss.
+      norm, epsilon: of the threat model that it was trained for; None where that is not known.
+      method: by which it was trained, likewise.
+      as_trained: see `network.OpenedRun`.
+      folder: for results that are given no other.
+    """
+
+    name: str
+    network: Network
+    dataset: Dataset
+    norm: str | None
+    epsilon: float | None
+    method: str | None
+    as_trained: Any
+    folder: Path
+
+
+def open_subject(source: str, config: NetworkConfig) -> Subject:
+    """A network and images, checked to fit each other.
+
+    Args:
+      source: see `network.load_network`.
+      config: what the source does not say itself.
+
+    Raises:
+      InputError: if the network, or the images, are not there or do not fit.
+    """
+    if is_run(source):
+        return _of_run(Path(source), config)
+    network = load_network(
+        source,
+        model=config.model,
+        activation=config.activation,
+        mean=config.mean,
+        std=config.std,
+        prefix=config.prefix,
+    )
+    if config.data is None:
+        raise InputError(f"{source} does not say which images it is for: give --data.")
+    dataset = load_data(DataConfig(config.data, config.data_dir))
+    name = source.replace(":", "-") if ":" in source else Path(source).stem
+    subject = Subject(source, network, dataset, None, None, None, None, Path("runs") / name)
+    return _checked(subject)
+
+
+def subject_of(run: Run) -> Subject:
+    """A run that has just been trained, on its own images."""
+    train, state, dataset = run.config.train, run.state, run.dataset
+    scaling = input_of(run.config, dataset.image_shape)
+    rest = {} if scaling is None else {"input": scaling}
+    network = network_of(
+        train.model,
+        {**state.final_variables, **rest},
+        run.activation,
+        {"run": run.folder.name, "step": int(state.step)},
+        width=train.width,
+        num_classes=dataset.num_classes,
+    )
+    as_trained = {**state.variables, **rest} if state.averaged else None
+    return Subject(
+        str(run.folder),
+        network,
+        dataset,
+        train.norm,
+        train.epsilon,
+        train.method,
+        as_trained,
+        run.folder,
+    )
+
+
+def _of_run(folder: Path, config: NetworkConfig) -> Subject:
+    stated = ("model", "activation", "mean", "std", "prefix")
+    given = [name for name in stated if getattr(config, name) is not None]
+    if given:
+        raise InputError(f"{folder} says itself what it is: leave out {', '.join(given)}.")
+    opened = open_run(folder)
+    data, train = opened.config.data, opened.config.train
+    if config.data is not None:
+        dataset = load_data(DataConfig(config.data, config.data_dir))
+    else:
+        data_dir = data.data_dir if config.data_dir is None else config.data_dir
+        dataset = load_data(DataConfig(data.name, data_dir, data.num_train, data.num_test))
+        check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
+    return _checked(
+        Subject(
+            str(folder),
+            opened.network,
+            dataset,
+            train.norm,
+            train.epsilon,
+            train.method,
+            opened.as_trained,
+            folder,
+        )
+    )
+
+
+def _checked(subject: Subject) -> Subject:
+    """The subject, if its network takes its images and has a logit for each of their classes.
+
+    Raises:
+      InputError: naming what does not fit.
+    """
+    name, network, dataset = subject.name, subject.network, subject.dataset
+    images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.float32)
+    try:
+        logits = jax.eval_shape(network.apply, network.variables, images)
+    except InputError as error:
+        raise InputError(f"{name} does not take the images of {dataset.name}: {error}") from None
+    except Exception as error:  # of a function of somebody's own
+        shape = "x".join(map(str, dataset.image_shape))
+        raise InputError(
+            f"{name} does not take the images of {dataset.name}, {shape} with the channels last: "
+            f"{described_error(error)}."
+        ) from error
+    if not hasattr(logits, "shape") or len(logits.shape) != 2 or logits.shape[0] != 2:
+        found = logits.shape if hasattr(logits, "shape") else f"a {type(logits).__name__}"
+        raise InputError(
+            f"{name} returns {found} for two images: it must return logits of shape (2, classes)."
+        )
+    if logits.shape[1] != dataset.num_classes:
+        raise InputError(
+            f"{name} has {logits.shape[1]} classes, but {dataset.name} has {dataset.num_classes}: "
+            "give the images that it is for with --data."
+        )
+    return subject
+
+
+def provenance(subject: Subject, config: Any, command: str) -> dict[str, Any]:
+    """What every result says of its origin.
+
+    Args:
+      subject: what was measured.
+      config: how, a dataclass.
+      command: the command line.
+    """
+    activation = subject.network.activation
+    return {
+        "activation": None if activation is None else activation.text,
+        **subject.network.facts,
+        "data_source": subject.dataset.source,
+        "config": as_json(config),
+        "environment": describe_environment(command),
+    }
