@@ -10,13 +10,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.plugins import find_part
 
-from .baselines import BASELINES, SYNONYMS, baseline_derivative
+from .baselines import BASELINES, SYNONYMS, Baseline, baseline_derivative
 from .curvature import Curvature, alpha_for_curvature, family_curvature
 from .family import rct_af, rct_af_derivative
+from .own import check_elementwise, evaluator, find_curvature
 from .polynomial import check_index
 
 _FAMILY = "rct-af"
@@ -32,7 +35,7 @@ class Activation:
     Attributes:
       name: the family, such as "rct-af:beta=1" or "gelu"; static.
       function: (x, alpha) -> sigma(x); the same object for the same family. Baselines ignore
-          alpha.
+          alpha. A name that is none of ours makes it a function of one's own.
       alpha: sharpness, None for the baselines.
       beta: number of recursions of RCT-AF, None for the baselines.
 
@@ -60,7 +63,8 @@ class Activation:
     def curvature(self) -> Curvature:
         """max |sigma''|, where it is, and what kind of maximum it is."""
         if self.beta is None or self.alpha is None:
-            return BASELINES[self.name].curvature
+            row = BASELINES.get(self.name)
+            return _curvature_of(self.function) if row is None else row.curvature
         return family_curvature(self.beta, self.alpha)
 
     @property
@@ -75,6 +79,9 @@ class Activation:
     def derivative(self, x: Float[Array, "*x"], order: int) -> Float[Array, "*x"]:
         """d^order sigma / dx^order in closed form; order 0 is sigma itself."""
         if self.beta is None or self.alpha is None:
+            if self.name not in BASELINES:
+                check_index("order", order)
+                return evaluator((lambda x: self.function(x, None),))(jnp.asarray(x), order)
             return baseline_derivative(self.name, x, order)
         return rct_af_derivative(x, self.alpha, beta=self.beta, order=order)
 
@@ -111,6 +118,9 @@ def parse_activation(text: str | Activation) -> Activation:
     max |sigma''| it should have); the other names stand alone. Case and spaces do not matter, and
     `-` and `_` are the same; "silu" is "swish". An `Activation` is returned as it is.
 
+    Other names are those of `register_activation`, of installed packages' entry points
+    (`rctaf_jax.activations`), and `package.module:name` of a function of an array.
+
     Args:
       text: such as "rct-af:beta=1,curvature=7", "RCT-AF: beta=0, alpha=28" or "gelu".
 
@@ -132,15 +142,36 @@ def parse_activation(text: str | Activation) -> Activation:
     name = SYNONYMS.get(name, name)
     canonical = known.get(name.replace("-", "_"))
     if canonical is None:
+        canonical = _from_elsewhere(text.strip())
+    if canonical is None:
         raise InputError(
             f"unknown activation {text!r}; known are {', '.join(activation_names())}, the first "
             f"with settings, such as {_EXAMPLE!r}."
         )
     if canonical == _FAMILY:
         return _family_activation(text, _settings(text, settings))
-    if colon:
+    if colon and canonical != text.strip():
         raise InputError(f"activation {text!r}: {canonical} takes no settings.")
     return Activation(canonical, _baseline_function(canonical), None)
+
+
+def _from_elsewhere(name: str) -> str | None:
+    """Registers what an installed package, or `package.module:name`, has under a name."""
+    if name in BASELINES:
+        return name
+    part = find_part("activations", name)
+    if part is None:
+        return None
+    if isinstance(part, Baseline):
+        BASELINES[name] = part
+    elif callable(part):
+        check_elementwise(name, part)
+        BASELINES[name] = Baseline(name, evaluator((part,)), find_curvature(part))
+    else:
+        raise InputError(
+            f"activation {name} is a {type(part).__name__}: it must be a function of an array."
+        )
+    return name
 
 
 _EXAMPLE = "rct-af:beta=1,curvature=7"
@@ -196,6 +227,11 @@ def _family_function(beta: int) -> ActivationFunction:
         return rct_af(x, alpha, beta=beta)
 
     return function
+
+
+@functools.cache
+def _curvature_of(function: ActivationFunction) -> Curvature:
+    return find_curvature(lambda x: function(x, None))
 
 
 @functools.cache

@@ -101,6 +101,8 @@ PLAIN: dict[str, Callable[[jax.Array], jax.Array]] = {
     "softplus": lambda x: jnp.log1p(jnp.exp(x)),
     "swish": lambda x: x / (1 + jnp.exp(-x)),
     "mish": lambda x: x * jnp.tanh(jnp.log1p(jnp.exp(x))),
+    "sigmoid": lambda x: 1 / (1 + jnp.exp(-x)),
+    "tanh": lambda x: (1 - jnp.exp(-2 * x)) / (1 + jnp.exp(-2 * x)),
 }
 
 

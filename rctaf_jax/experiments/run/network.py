@@ -4,10 +4,7 @@ Nothing but the network is needed: neither the images that a run was trained on 
 """
 
 import dataclasses
-import importlib
 import os
-import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -22,12 +19,12 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import CONFIG, read_config
 from rctaf_jax.models import Network, load_weights, network_of
 from rctaf_jax.models.normalisation import make_normalisation
+from rctaf_jax.plugins import PLACE, describe_error, import_part
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.methods.method import BASE
 from rctaf_jax.typed_json import AtLeast1, read_typed
 
 DATA = "data.json"
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +85,7 @@ def load_network(
         return load_weights(
             path, model=model, activation=activation, mean=mean, std=std, prefix=prefix
         )
-    if path.is_dir() or FUNCTION.fullmatch(text):
+    if path.is_dir() or PLACE.fullmatch(text):
         if given:
             raise InputError(f"{text} says itself what it is: leave out {', '.join(given)}.")
         return open_run(path).network if path.is_dir() else call_function(text)
@@ -149,27 +146,13 @@ def call_function(text: str) -> Network:
     Raises:
       InputError: if it cannot be imported, fails, or returns something else.
     """
-    module_name, _, name = text.partition(":")
-    here = os.getcwd()
-    if here not in sys.path:  # as `python -m` has it
-        sys.path.insert(0, here)
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{text} cannot be imported: there is no module {error.name!r}, neither installed nor "
-            f"in {here}."
-        ) from None
-    except AttributeError:
-        raise InputError(f"{text} cannot be imported: {module_name} has no {name}.") from None
-    except Exception as error:
-        raise InputError(f"{text} cannot be imported: {described_error(error)}.") from error
+    function = import_part(text)
     if isinstance(function, Network):
         return function
     try:
         made = function()
     except Exception as error:
-        raise InputError(f"{text} failed: {described_error(error)}.") from error
+        raise InputError(f"{text} failed: {describe_error(error)}.") from error
     if isinstance(made, Network):
         return made._replace(facts={"function": text, **made.facts})
     if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0])):
@@ -178,12 +161,3 @@ def call_function(text: str) -> Network:
             "apply(variables, images) the logits, or a rctaf_jax.models.Network."
         )
     return Network(*made, facts={"function": text})
-
-
-def described_error(error: Exception) -> str:
-    """An error of somebody's code, with its place."""
-    frame, place = error.__traceback__, ""
-    while frame is not None:
-        place = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
-        frame = frame.tb_next
-    return f"{type(error).__name__} at {place}: {error}"

@@ -11,11 +11,12 @@ from rctaf_jax.data import Dataset, load_data
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import as_json, check_same
 from rctaf_jax.models import Network, network_of
+from rctaf_jax.plugins import describe_error
 from rctaf_jax.typed_json import read_json
 
 from .environment import describe_environment
 from .folder import Run
-from .network import DATA, described_error, input_of, is_run, load_network, open_run
+from .network import DATA, input_of, is_run, load_network, open_run
 
 
 class Subject(NamedTuple):
@@ -138,7 +139,7 @@ def _checked(subject: Subject) -> Subject:
         shape = "x".join(map(str, dataset.image_shape))
         raise InputError(
             f"{name} does not take the images of {dataset.name}, {shape} with the channels last: "
-            f"{described_error(error)}."
+            f"{describe_error(error)}."
         ) from error
     if not hasattr(logits, "shape") or len(logits.shape) != 2 or logits.shape[0] != 2:
         found = logits.shape if hasattr(logits, "shape") else f"a {type(logits).__name__}"
