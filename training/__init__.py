@@ -5,7 +5,16 @@ from .averaging import moving_average
 from .awp import adversarial_weights
 from .batches import DeviceBatch, DeviceData, make_sample
 from .methods.method import Budget, Memory, Method, Recipe, ViewLogits
-from .methods.registry import METHODS, make_method
+from .methods.registry import METHODS, make_method, register_method
+from .own_loop import (
+    LossAux,
+    dkl_loss,
+    mart_loss,
+    pgd_at_loss,
+    robust_loss,
+    standard_loss,
+    trades_loss,
+)
 from .state import TrainState, Weights, initial_state, sgd
 from .step import Metrics, StepPlan, TracedNumbers, make_advance, make_step
 from .trainer import Trainer, device_data, make_trainer
@@ -15,6 +24,7 @@ __all__ = [
     "Budget",
     "DeviceBatch",
     "DeviceData",
+    "LossAux",
     "Memory",
     "Method",
     "Metrics",
@@ -28,12 +38,19 @@ __all__ = [
     "adversarial_weights",
     "autoaugment",
     "device_data",
+    "dkl_loss",
     "initial_state",
     "make_advance",
     "make_method",
     "make_sample",
     "make_step",
     "make_trainer",
+    "mart_loss",
     "moving_average",
+    "pgd_at_loss",
+    "register_method",
+    "robust_loss",
     "sgd",
+    "standard_loss",
+    "trades_loss",
 ]

@@ -1,11 +1,17 @@
-"""The methods by name: the one table to extend when a method is added."""
+"""The methods by name: the one table to extend when a method is added.
 
-from collections.abc import Mapping
+Others bring theirs by `register_method`, by an entry point in `rctaf_jax.methods`, or by its place,
+`package.module:name`; each is a `Published`.
+"""
 
+from collections.abc import Callable, Mapping
+
+from rctaf_jax.errors import InputError
+from rctaf_jax.plugins import find_part
 from rctaf_jax.values import lookup
 
 from . import dajat, dkl, mart, pgd_at, standard, trades
-from .method import Method, Published
+from .method import Method, Published, Recipe, RecipeSetting
 
 METHODS: dict[str, Published] = {
     "standard": Published(standard.standard, standard.recipe),
@@ -18,12 +24,40 @@ METHODS: dict[str, Published] = {
 }
 
 
+_BUILT_IN = frozenset(METHODS)
+
+
+def register_method(
+    name: str, make: Callable[..., Method], recipe: Callable[[RecipeSetting], Recipe]
+) -> None:
+    """Make a method known by name, in this process.
+
+    Args:
+      name: for `--method` and `TrainConfig`; what has it already is replaced, unless it is ours.
+      make: from the recipe's options, by name, to the method.
+      recipe: from a setting to its settings of training.
+
+    Raises:
+      InputError: for the name of one of ours.
+    """
+    if name in _BUILT_IN:
+        raise InputError(f"method name {name!r} is one of this library's: choose another.")
+    METHODS[name] = Published(make, recipe)
+
+
 def published(name: str) -> Published:
     """How a method is made, and its published recipes.
 
     Raises:
-      InputError: for a name that is not in the table.
+      InputError: for a name that nobody has, or a part that is no method.
     """
+    if name not in METHODS and (part := find_part("methods", name)) is not None:
+        if not isinstance(part, Published):
+            raise InputError(
+                f"method {name} is a {type(part).__name__}: it must be a "
+                "rctaf_jax.training.methods.method.Published(make, recipe)."
+            )
+        METHODS[name] = part
     return lookup("method", name, METHODS)
 
 
@@ -31,6 +65,6 @@ def make_method(name: str, options: Mapping[str, float]) -> Method:
     """The method with all of its own numbers.
 
     Raises:
-      InputError: for a name that is not in the table.
+      InputError: for a name that nobody has.
     """
     return published(name).make(**options)
