@@ -8,6 +8,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
@@ -64,6 +65,9 @@ def run(words: list[str]) -> int:
       InputError, OSError, Preempted, KeyboardInterrupt: as it ends, where it is not done.
     """
     check_words(words)
+    if words == ["--version"]:
+        print(f"rctaf-jax {version('rctaf-jax')}")
+        return 0
     words = [with_home(word) for word in words]
     hush()
     from rctaf_jax.experiments.command.parse import parse

@@ -19,9 +19,11 @@ class DataConfig:
     """Which images."""
 
     name: str = "digits"
-    """digits, cifar10, cifar100, a .npz file, or a folder that TFDS prepared."""
+    """digits, cifar10, cifar100, a .npz file, a folder of pictures, or one that TFDS prepared."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
+    image_size: AtLeast1 | None = None
+    """Resize a folder's pictures to so many pixels a side."""
     num_train: AtLeast1 | None = None
     """Train on this many images only, the classes balanced."""
     num_test: AtLeast1 | None = None
@@ -49,6 +51,8 @@ class NetworkConfig:
     """digits, cifar10, a .npz file, ...; what a run was trained on when left out."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
+    image_size: AtLeast1 | None = None
+    """Resize a folder's pictures to so many pixels a side."""
 
 
 @dataclasses.dataclass(frozen=True)

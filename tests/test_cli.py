@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rctaf_jax
 from rctaf_jax.cli import main
 
 TINY = ["--model", "mlp-1x8", "--epochs", "2", "--batch-size", "16"]
@@ -161,6 +162,11 @@ def test_claims_of_a_sweep(capsys):
     output = capsys.readouterr().out
     assert "Robust accuracy is highest where" in output
     assert "not enough data" in output
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rctaf-jax {rctaf_jax.__version__}\n"
 
 
 def test_data_says_what_it_is(capsys):

@@ -1,6 +1,7 @@
 """The package as it is installed, and the direction of its imports."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import zipfile
@@ -62,7 +63,9 @@ def test_imports_point_down(path):
         "eval": (),
         "hessian": (),
     }[room]
-    is_shell = "experiments" in path.parts or path.stem in ("cli", "__main__")
+    # The front door opens rooms when they are asked for, the shell's included.
+    is_front = path.parent == ROOT / "rctaf_jax" and path.stem in ("cli", "__main__", "__init__")
+    is_shell = "experiments" in path.parts or is_front
     rooms = {name.split(".")[1] for name in names if name.startswith("rctaf_jax.")}
     if not is_shell:
         assert rooms & {"models", *ROOMS, "experiments", "cli"} <= {room, *lower}
@@ -171,3 +174,34 @@ def test_the_readme_example_runs():
     exec(compile(example, "README.md", "exec"), scope)
     assert scope["alpha"] == 14.0
     assert scope["logits"].shape == (1, 10)
+
+
+def test_subpackages_are_there_when_asked_for():
+    """In a fresh process: `import rctaf_jax` loads no more than JAX and the activations."""
+    script = """
+import sys
+import rctaf_jax
+heavy = {"flax", "optax", "orbax", "matplotlib", "tyro", "pandas", "scipy"} & set(sys.modules)
+assert not heavy, heavy
+assert rctaf_jax.eval.autoattack and rctaf_jax.models.create and rctaf_jax.hessian.exact_diagonal
+assert rctaf_jax.training.trades_loss and rctaf_jax.data.load and rctaf_jax.load_network
+assert {"eval", "load_network"} <= set(dir(rctaf_jax))
+assert rctaf_jax.__version__[0].isdigit()
+try:
+    rctaf_jax.nothing
+except AttributeError as error:
+    assert "no attribute 'nothing'" in str(error)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+PUBLIC = ("", "activations", "data", "eval", "experiments", "hessian", "models", "training")
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_what_is_public_is_there_and_says_what_it_does(package):
+    module = importlib.import_module(f"rctaf_jax.{package}".rstrip("."))
+    for name in module.__all__:
+        part = getattr(module, name)
+        if callable(part) and getattr(part, "__module__", "").startswith("rctaf_jax"):
+            assert (part.__doc__ or "").strip(), name

@@ -1,6 +1,16 @@
 """Datasets as arrays: `named` finds one by name, `dataset` says what one is; a file a source."""
 
+from .arrays import from_arrays, from_examples
 from .dataset import Dataset, Split
 from .named import NAMES, load, load_data, subset
 
-__all__ = ["NAMES", "Dataset", "Split", "load", "load_data", "subset"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "Split",
+    "from_arrays",
+    "from_examples",
+    "load",
+    "load_data",
+    "subset",
+]

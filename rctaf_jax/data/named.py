@@ -17,26 +17,29 @@ from rctaf_jax.files import expand_home
 from . import npz as npz_source
 from . import tfds as tfds_source
 from .dataset import Dataset, Split
+from .image_folder import is_image_folder, read_image_folder
 
 __all__ = ["NAMES", "Dataset", "Split", "load", "subset"]
 
 NAMES = ("digits", *tfds_source.CIFAR)
 
 
-def load(name: str | Path, data_dir: str | Path | None = None) -> Dataset:
+def load(
+    name: str | Path, data_dir: str | Path | None = None, image_size: int | None = None
+) -> Dataset:
     """Reads a dataset by name or by path.
 
-    An `.npz` file holds uint8 images [N, H, W] or [N, H, W, C] and integer labels [N] under
-    `train_images`, `train_labels`, `test_images` and `test_labels`, or under `images` and
-    `labels`, where a fixed permutation puts one fifth into the test split; `class_names` is
-    optional.
+    An `.npz` file holds images [N, H, W] or [N, H, W, C] and integer labels under `train_images`,
+    `train_labels`, `test_images` and `test_labels`, or under `images` and `labels`, where a fixed
+    permutation puts one fifth into the test split; `class_names` is optional.
 
     Args:
-        name: `digits`, `cifar10`, `cifar100`, a path that ends in `.npz`, or a folder that TFDS
-            prepared.
+        name: `digits`, `cifar10`, `cifar100`, a path that ends in `.npz`, a folder of pictures
+            (see `read_image_folder`), or a folder that TFDS prepared.
         data_dir: where to look for CIFAR first: a TFDS data folder, or the dataset's own folder.
             TFDS's default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`) comes second. If neither
             has it and TensorFlow is installed, TFDS downloads and prepares it.
+        image_size: side to which pictures of a folder are resized.
 
     Returns:
         The checked dataset.
@@ -51,17 +54,22 @@ def load(name: str | Path, data_dir: str | Path | None = None) -> Dataset:
     """
     text = os.fspath(name)
     path = expand_home(text)
+    is_folder = bool(text) and text not in NAMES and path.is_dir()
+    if is_folder and is_image_folder(path):
+        return read_image_folder(path, image_size)
+    if image_size is not None:
+        raise InputError(f"an image size is for folders of pictures, which {text} is not")
     if text == "digits":
         return npz_source.read_digits()
     if text in tfds_source.CIFAR:
         return tfds_source.read_named(text, None if data_dir is None else Path(data_dir))
     if path.suffix.lower() == ".npz":
         return npz_source.read_npz(path)
-    if text and path.is_dir():
+    if is_folder:
         return tfds_source.read_prepared(path)
     raise InputError(
-        f"unknown dataset {text!r}: expected {', '.join(NAMES)}, a path that ends in .npz, or an "
-        "existing folder that TFDS prepared"
+        f"unknown dataset {text!r}: expected {', '.join(NAMES)}, a path that ends in .npz, a "
+        "folder of pictures, a folder for each class, or an existing folder that TFDS prepared"
     )
 
 
@@ -71,7 +79,8 @@ def load_data(config: DataConfig) -> Dataset:
     Raises:
         InputError: as `load` and `subset` do.
     """
-    return subset(load(config.name, config.data_dir), config.num_train, config.num_test)
+    dataset = load(config.name, config.data_dir, config.image_size)
+    return subset(dataset, config.num_train, config.num_test)
 
 
 def subset(dataset: Dataset, num_train: int | None, num_test: int | None) -> Dataset:

@@ -9,28 +9,29 @@ import numpy as np
 from rctaf_jax.array_file import Arrays, parse_arrays
 from rctaf_jax.errors import InputError
 
+from .arrays import PERMUTED_ORDER, from_arrays, numbered, permuted
 from .dataset import STORED_ORDER, Dataset, Split, checked
 
-_SPLIT_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
-_WHOLE_KEYS = ("images", "labels")
-_PERMUTED_ORDER = "permuted by NumPy's RandomState(0), the first fifth being the test split"
+_SPLIT_KEYS = (
+    ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST's, too
+    ("x_train", "y_train", "x_test", "y_test"),  # as Keras has them
+)
+_WHOLE_KEYS = (("images", "labels"), ("x", "y"))
 _DIGITS_SOURCE = (
     "UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998), CC BY 4.0: 8x8 "
     "counts 0..16, scaled to round(255 v / 16)"
 )
-# More would be labels read by mistake (pixel values, identifiers) rather than classes.
-_MAX_CLASSES = 100_000
 
 
 def read_digits() -> Dataset:
     """The 1,797 digits in the package: 8x8x1, 1,437 to train on and 360 (36 a class) to test."""
     with (resources.files(__package__) / "digits.npz").open("rb") as file:
         stored = _read_arrays(file, "the package's digits.npz")
-    train, test = _splits(stored)
+    train_images, train_labels, test_images, test_labels = (stored[key] for key in _SPLIT_KEYS[0])
     return checked(
         "digits",
-        train._replace(images=_scaled(train.images)),
-        test._replace(images=_scaled(test.images)),
+        Split(_scaled(train_images), train_labels),
+        Split(_scaled(test_images), test_labels),
         tuple("0123456789"),
         _DIGITS_SOURCE,
     )
@@ -40,12 +41,12 @@ def read_npz(path: Path) -> Dataset:
     """Reads a user's file.
 
     Args:
-        path: holds uint8 images [N, H, W] or [N, H, W, C] and integer labels [N] under
-            `train_images`, `train_labels`, `test_images` and `test_labels`, or under `images`
-            and `labels`; `class_names` is optional.
+        path: holds images and labels, as for `from_arrays`, under `train_images`, `train_labels`,
+            `test_images` and `test_labels` (or `x_train`, `y_train`, `x_test`, `y_test`), or under
+            `images` and `labels` (or `x` and `y`); `class_names` is optional.
 
     Raises:
-        InputError: if the file cannot be read, lacks a key, or holds what `checked` refuses.
+        InputError: if the file cannot be read, lacks a key, or holds what `from_arrays` refuses.
     """
     try:
         with path.open("rb") as file:
@@ -54,17 +55,30 @@ def read_npz(path: Path) -> Dataset:
         raise InputError(
             f"cannot open {path} ({error.strerror or error}): expected a readable .npz file"
         ) from error
-    if all(key in stored for key in _SPLIT_KEYS):
-        (train, test), index_order = _splits(stored), STORED_ORDER
-    elif all(key in stored for key in _WHOLE_KEYS):
-        (train, test), index_order = _permuted_splits(path, stored), _PERMUTED_ORDER
+    names = _class_names(path, stored)
+    for keys in _SPLIT_KEYS:
+        if all(key in stored for key in keys):
+            parts, index_order = [stored[key] for key in keys], STORED_ORDER
+            break
     else:
-        raise InputError(
-            f"{path} has the keys {', '.join(sorted(stored)) or '(none)'}: expected "
-            f"{', '.join(_SPLIT_KEYS)}, or {' and '.join(_WHOLE_KEYS)}"
-        )
-    names = _class_names(path, stored, train, test)
-    return checked(path.stem, train, test, names, f"the user's file {path.name}", index_order)
+        whole = next((keys for keys in _WHOLE_KEYS if all(key in stored for key in keys)), None)
+        if whole is None:
+            raise InputError(
+                f"{path} has the keys {', '.join(sorted(stored)) or '(none)'}: expected "
+                f"{', '.join(_SPLIT_KEYS[0])}, or {' and '.join(_WHOLE_KEYS[0])}"
+            )
+        images, labels = (stored[key] for key in whole)
+        train, test = permuted(str(path), images, labels)
+        parts, index_order = [*train, *test], PERMUTED_ORDER
+        flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        names = names or numbered(path.stem, flat, flat)
+    return from_arrays(
+        *parts,
+        class_names=names,
+        name=path.stem,
+        source=f"the user's file {path.name}",
+        index_order=index_order,
+    )
 
 
 def _read_arrays(file: IO[bytes], where: str) -> Arrays:
@@ -76,44 +90,16 @@ def _read_arrays(file: IO[bytes], where: str) -> Arrays:
         ) from None
 
 
-def _splits(stored: Arrays) -> tuple[Split, Split]:
-    train_images, train_labels, test_images, test_labels = (stored[key] for key in _SPLIT_KEYS)
-    return Split(train_images, train_labels), Split(test_images, test_labels)
-
-
-def _permuted_splits(path: Path, stored: Arrays) -> tuple[Split, Split]:
-    images, labels = (stored[key] for key in _WHOLE_KEYS)
-    if images.ndim == 0 or images.shape[:1] != labels.shape[:1] or len(images) < 2:
-        raise InputError(
-            f"{path} has images of shape {images.shape} and labels of shape {labels.shape}: "
-            "expected as many labels as images, at least two of each"
-        )
-    # RandomState, not default_rng: NumPy promises never to change its stream.
-    order = np.random.RandomState(0).permutation(len(labels))
-    num_test = max(1, len(labels) // 5)
-    test, train = order[:num_test], order[num_test:]
-    return Split(images[train], labels[train]), Split(images[test], labels[test])
-
-
-def _class_names(path: Path, stored: Arrays, train: Split, test: Split) -> tuple[str, ...]:
+def _class_names(path: Path, stored: Arrays) -> tuple[str, ...] | None:
     names = stored.get("class_names")
-    if names is not None:
-        if names.ndim != 1 or names.dtype.kind != "U" or names.size == 0:
-            raise InputError(
-                f"{path} has class_names of type {names.dtype} and shape {names.shape}: expected "
-                "one string for each class"
-            )
-        return tuple(map(str, names))
-    highest = max((int(s.labels.max()) for s in (train, test) if _is_integer(s.labels)), default=0)
-    if highest >= _MAX_CLASSES:
+    if names is None:
+        return None
+    if names.ndim != 1 or names.dtype.kind != "U" or names.size == 0:
         raise InputError(
-            f"{path} has a label {highest} and no class_names: expected labels below {_MAX_CLASSES}"
+            f"{path} has class_names of type {names.dtype} and shape {names.shape}: expected "
+            "one string for each class"
         )
-    return tuple(map(str, range(highest + 1)))
-
-
-def _is_integer(labels: np.ndarray) -> bool:
-    return labels.size > 0 and labels.dtype.kind in "iu"
+    return tuple(map(str, names))
 
 
 def _scaled(counts: np.ndarray) -> np.ndarray:

@@ -81,9 +81,13 @@ class Refused(NamedTuple):
 
 
 REFUSED = {
-    "float images": Refused(
-        lambda a: a | {"train_images": a["train_images"] / 255.0},
-        "training split has images of type float64: expected uint8",
+    "float images of grey levels": Refused(
+        lambda a: a | {"train_images": a["train_images"] * 1.0},
+        "expected 0 to 1: divide by 255",
+    ),
+    "images as truth values": Refused(
+        lambda a: a | {"train_images": a["train_images"] > 100},
+        "training split has images of type bool: expected uint8",
     ),
     "flat images": Refused(
         lambda a: a | {"test_images": a["test_images"].reshape(6, -1)},

@@ -114,7 +114,7 @@ def test_a_key_that_an_older_folder_lacks_is_its_default_then() -> None:
     for name, meaning in ABSENT.items():
         section, key = name.split(".")
         assert now[section][key] == meaning
-    assert sections == {"train", "evaluation"}
+    assert sections == {"data", "train", "evaluation"}
     for before, after in RENAMED.items():
         assert _has(lacking, before)
         assert _has(now, after)

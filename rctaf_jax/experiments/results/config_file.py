@@ -24,6 +24,7 @@ RENAMED = {
 """What a key of an older folder is called now."""
 
 ABSENT: dict[str, Any] = {
+    "data.image_size": None,
     "train.mean": None,
     "train.std": None,
     "train.method_options": [],

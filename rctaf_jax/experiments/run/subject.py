@@ -1,5 +1,6 @@
 """What is measured: a network, the images, and the radius that it was trained for."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def open_subject(source: str, config: NetworkConfig) -> Subject:
     )
     if config.data is None:
         raise InputError(f"{source} does not say which images it is for: give --data.")
-    dataset = load_data(DataConfig(config.data, config.data_dir))
+    dataset = load_data(DataConfig(config.data, config.data_dir, config.image_size))
     name = source.replace(":", "-") if ":" in source else Path(source).stem
     subject = Subject(source, network, dataset, None, None, None, None, Path("runs") / name)
     return _checked(subject)
@@ -104,10 +105,10 @@ def _of_run(folder: Path, config: NetworkConfig) -> Subject:
     opened = open_run(folder)
     data, train = opened.config.data, opened.config.train
     if config.data is not None:
-        dataset = load_data(DataConfig(config.data, config.data_dir))
+        dataset = load_data(DataConfig(config.data, config.data_dir, config.image_size))
     else:
         data_dir = data.data_dir if config.data_dir is None else config.data_dir
-        dataset = load_data(DataConfig(data.name, data_dir, data.num_train, data.num_test))
+        dataset = load_data(dataclasses.replace(data, data_dir=data_dir))
         check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
     return _checked(
         Subject(

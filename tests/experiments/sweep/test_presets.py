@@ -27,6 +27,8 @@ def test_the_recipe_preset_leaves_every_choice_to_the_method():
         "schedule",
         "weight_decay",
         "augmentation",
+        "mean",
+        "std",
         "budget",
         "awp",
         "awp_epoch",
