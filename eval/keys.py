@@ -1,7 +1,10 @@
 """Keys whose draws are an example's own, whatever batch it is in."""
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
+
+from rctaf_jax.errors import InputError
 
 
 def threefry_key(key: Array) -> Array:
@@ -13,6 +16,12 @@ def threefry_key(key: Array) -> Array:
     Example:
       >>> threefry_key(jax.random.key(7, impl="rbg")) == jax.random.key(7)
       Array(True, dtype=bool)
+
+    Raises:
+      InputError: for what is no key, such as a number.
     """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+        raise InputError(f"key is {key!r}; it must be a key, such as jax.random.key(0).")
     words = jax.random.key_data(key)[:2]
     return jax.random.wrap_key_data(words, impl="threefry2x32")

@@ -142,6 +142,12 @@ def check_examples(images: Images, labels: Labels) -> None:
             f"got images of shape {images.shape} and labels of shape {labels.shape}: expected "
             "[N, H, W, C] and [N] with N of at least 1"
         )
+    _, rows, columns, last = images.shape
+    if rows in (1, 3) and columns == last > 4:
+        raise InputError(
+            f"got images of shape {images.shape}: expected [N, H, W, C]; these look like PyTorch's "
+            "[N, C, H, W]: transpose(0, 2, 3, 1), and let the network take them so"
+        )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise InputError(f"got labels of type {labels.dtype}: expected integers")
     if images.dtype == np.uint8:

@@ -41,7 +41,7 @@ def cross_entropy(
       >>> print(cross_entropy(jnp.zeros((1, 4)), jnp.array([2])))
       [1.3862944]
     """
-    chex.assert_rank([logits, labels], [2, 1])
+    _check_labels(logits, labels)
     log_p = jax.nn.log_softmax(logits)
     right = _at_label(log_p, labels)
     if label_smoothing == 0:
@@ -143,7 +143,7 @@ def margin(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array
       >>> print(margin(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([0])))
       [-1.]
     """
-    chex.assert_rank([logits, labels], [2, 1])
+    _check_labels(logits, labels)
     _require_classes("margin", logits, 2)
     is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
     best_wrong = jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=-1)
@@ -170,7 +170,7 @@ def dlr(logits: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Array, "
       >>> print(dlr(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([0])))
       [-0.5]
     """
-    chex.assert_rank([logits, labels], [2, 1])
+    _check_labels(logits, labels)
     _require_classes("dlr", logits, 3)
     largest, _ = jax.lax.top_k(logits, 3)
     return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
@@ -199,7 +199,8 @@ def dlr_targeted(
       >>> print(dlr_targeted(jnp.array([[3.0, 1.0, 2.0, 1.0]]), jnp.array([0]), jnp.array([1])))
       [-1.]
     """
-    chex.assert_rank([logits, labels, targets], [2, 1, 1])
+    _check_labels(logits, labels)
+    _check_labels(logits, targets)
     _require_classes("dlr_targeted", logits, 4)
     largest, _ = jax.lax.top_k(logits, 4)
     spread = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
@@ -213,3 +214,21 @@ def _at_label(values: Float[Array, "B C"], labels: Int[Array, " B"]) -> Float[Ar
 def _require_classes(name: str, logits: Float[Array, "B C"], least: int) -> None:
     if logits.shape[-1] < least:
         raise InputError(f"{name} needs logits of at least {least} classes, got {logits.shape[-1]}")
+
+
+def _check_labels(logits: Array, labels: Array) -> None:
+    """Refuse logits and labels of other ranks, as they are passed by mistake."""
+    fits = logits.ndim == 2 and labels.shape == logits.shape[:1]
+    if fits and jnp.issubdtype(labels.dtype, jnp.integer):
+        return
+    hint = ""
+    if labels.shape == logits.shape and labels.ndim == 2:
+        hint = "; of one-hot labels give the argmax"
+    elif labels.shape == (*logits.shape[:1], 1):
+        hint = "; of a column give labels[:, 0]"
+    elif logits.ndim == 1:
+        hint = "; of one example give both with an axis in front"
+    raise InputError(
+        f"logits have shape {logits.shape}, labels {labels.shape} of {labels.dtype}: expected "
+        f"[batch, classes] and integers [batch]{hint}."
+    )

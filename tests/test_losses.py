@@ -162,5 +162,20 @@ def test_too_few_classes() -> None:
 
 @pytest.mark.parametrize("name", BY_LABEL)
 def test_ranks_are_checked(name: str) -> None:
-    with pytest.raises(AssertionError, match="rank"):
+    with pytest.raises(InputError, match=r"expected \[batch, classes\] and integers \[batch\]"):
         BY_LABEL[name](jnp.zeros((2, 3, 4)), jnp.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "hint"),
+    [
+        (jnp.zeros((4, 3)), jnp.zeros((4, 3)), "of one-hot labels give the argmax"),
+        (jnp.zeros((4, 3)), jnp.zeros((4, 1), jnp.int32), r"of a column give labels\[:, 0\]"),
+        (jnp.zeros(3), jnp.int32(1), "of one example give both with an axis in front"),
+        (jnp.zeros((4, 3)), jnp.zeros(4), "of float32"),
+        (jnp.zeros((4, 3)), jnp.zeros(5, jnp.int32), r"labels \(5,\)"),
+    ],
+)
+def test_the_likely_mistake_is_named(logits, labels, hint):
+    with pytest.raises(InputError, match=hint):
+        cross_entropy(logits, labels)

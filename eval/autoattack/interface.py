@@ -251,6 +251,7 @@ def make_autoattack(
 
 def _widened(logits: Array) -> Array:
     """In float32 at least, since a loss in 16 bits is rounded, and files do not know bfloat16."""
+    logits = jnp.asarray(logits)  # a network may return what is none: see `_check_outputs`
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
@@ -339,7 +340,12 @@ def _check_outputs(
     """The number of classes, if the outputs have the right shape and the labels fit."""
     answer = jax.eval_shape(ask, variables, jnp.asarray(images[:1]), keys[:1])
     shape = getattr(answer, "shape", None)
-    if shape is None or len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
+    if shape is None:
+        raise InputError(
+            f"the network returns a {type(answer).__name__}: expected logits alone, of shape "
+            "(batch, classes)"
+        )
+    if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
         raise InputError(
             f"the network's output for one image has shape {shape}: expected (1, classes) with at "
             "least 2 classes"

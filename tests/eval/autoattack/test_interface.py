@@ -377,6 +377,11 @@ def test_keys_belong_to_images():
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"logits_fn": lambda x: x.mean(axis=(1, 2, 3))}, r"shape \(1,\): expected \(1, classes\)"),
         ({"logits_fn": lambda x: x.reshape(len(x), -1)[:, :1]}, r"shape \(1, 1\)"),
+        ({"logits_fn": lambda x: (linear(x), 0)}, "returns a tuple: expected logits alone"),
+        ({"logits_fn": lambda x: [linear(x)]}, "returns a list: expected logits alone"),
+        ({"logits_fn": lambda x: {"logits": linear(x)}}, "returns a dict: expected logits alone"),
+        ({"images": np.zeros((40, 3, 8, 8), np.float32)}, r"PyTorch's \[N, C, H, W\]: transpose"),
+        ({"key": 0}, r"key is 0; it must be a key, such as jax.random.key\(0\)"),
         (
             {"logits_fn": lambda x: linear(x)[:, :3], "labels": LABELS % 3},
             "apgd-t needs at least 4 classes, the network has 3: these can run: "
