@@ -21,6 +21,8 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.values import check_positive
 
+from .schema import ConfigFile
+
 if TYPE_CHECKING:
     from rctaf_jax.experiments.run.folder import Run
     from rctaf_jax.experiments.run.subject import Subject
@@ -44,6 +46,8 @@ class TrainCommand:
     """Of the weights, the order of the data and the attack's starts."""
     preset: str | None = None
     """Where the other flags' defaults come from: digits, cifar10-small or recipe."""
+    defaults: ConfigFile = None
+    """A config.json of a run or a sweep, or its folder, in place of a preset; flags win over it."""
     cluster: ClusterConfig = ClusterConfig()
     output: Path | None = None
     """Run folder; runs/train-DATA-MODEL-METHOD-ACTIVATION-SEED when left out."""

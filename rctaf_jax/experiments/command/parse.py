@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import tyro
 from rich.console import Console
 
-from rctaf_jax.config import SweepConfig
+from rctaf_jax.config import RunConfig, SweepConfig
+from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.results.config_file import read_config_file
 from rctaf_jax.experiments.sweep.presets import PRESETS, preset_for
 
 from .library import ActivationsCommand, DataCommand, ValidateAppendixCommand
@@ -59,9 +62,11 @@ def subcommands(words: Sequence[str]) -> Any:
     Raises:
       InputError: for an unknown preset.
     """
-    config = PRESETS[preset_for(value_of("--preset", words), value_of("--data", words))]
+    config, one = defaults(words)
     config = for_method(config, value_of("--method", words))
     train = TrainCommand(config.data, config.train, config.evaluation)
+    if one is not None:
+        train = dataclasses.replace(train, activation=one.activation, seed=one.seed)
     named = tyro.conf.subcommand
     return (
         Annotated[SweepCommand, named("sweep", default=SweepCommand(config))]
@@ -77,6 +82,24 @@ def subcommands(words: Sequence[str]) -> Any:
         | Annotated[ActivationsCommand, named("activations")]
         | Annotated[DataCommand, named("data")]
     )
+
+
+def defaults(words: Sequence[str]) -> tuple[SweepConfig, RunConfig | None]:
+    """Where the flags' defaults come from: a file of --config, or a preset; and a run's own.
+
+    Raises:
+      InputError: for an unknown preset, or a file that is no configuration.
+    """
+    preset, file = value_of("--preset", words), value_of("--config", words)
+    base = PRESETS[preset_for(preset, value_of("--data", words))]
+    if file is None:
+        return base, None
+    if preset is not None:
+        raise InputError("--preset and --config both say the flags' defaults: give one of them.")
+    found = read_config_file(Path(file))
+    if isinstance(found, SweepConfig):
+        return found, None
+    return dataclasses.replace(base, data=found.data, train=found.train), found
 
 
 def value_of(flag: str, words: Sequence[str]) -> str | None:
@@ -97,5 +120,5 @@ def for_method(config: SweepConfig, method: str | None) -> SweepConfig:
     """A preset for another method than its own: the inner maximisation is that method's."""
     if method in (None, config.train.method):
         return config
-    train = dataclasses.replace(config.train, attack_steps=None, step_size=None)
+    train = dataclasses.replace(config.train, attack_steps=None, step_size=None, method_options=())
     return dataclasses.replace(config, train=train)

@@ -8,9 +8,11 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 from tyro import MISSING
+from tyro.conf import arg
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -34,6 +36,8 @@ FLAGS: dict[type, dict[str, str]] = {
     },
 }
 """Of each configuration: the flags that are not called as their fields are."""
+
+ConfigFile = Annotated[Path | None, arg(name="config")]
 
 registry = ConstructorRegistry()
 

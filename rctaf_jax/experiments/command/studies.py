@@ -12,6 +12,8 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import confirm, say
 from rctaf_jax.locks import alone
 
+from .schema import ConfigFile
+
 RETRAIN = "Train members again whose files cannot be read; without it they end the command."
 
 
@@ -27,6 +29,8 @@ class SweepCommand:
     config: SweepConfig
     preset: str | None = None
     """Where the other flags' defaults come from: digits, cifar10-small or recipe."""
+    defaults: ConfigFile = None
+    """A config.json of a run or a sweep, or its folder, in place of a preset; flags win over it."""
     output: Path | None = None
     """Results folder; runs/sweep-DATA-MODEL-METHOD when left out."""
     retrain: Annotated[bool, tyro.conf.arg(help=RETRAIN)] = False

@@ -69,6 +69,24 @@ def read_config(folder: Path, kind: type[Config]) -> Config:
     return convert_typed(renewed(value), kind, path, allow_unknown=False)
 
 
+def read_config_file(path: Path) -> RunConfig | SweepConfig:
+    """A run's or a sweep's configuration from its file, or from the folder that has it.
+
+    Raises:
+      InputError: if it is neither, or damaged; it names the key.
+    """
+    path = path / CONFIG if path.is_dir() else path
+    value = read_json(path)
+    kind: Any
+    for kind in KINDS:
+        if set(value) == {field.name for field in dataclasses.fields(kind)}:
+            found: RunConfig | SweepConfig
+            found = convert_typed(renewed(value), kind, path, allow_unknown=False)
+            return found
+    keys = ", ".join(sorted(value)) or "nothing"
+    raise InputError(f"{path} is the configuration of no run and no sweep: it has the keys {keys}.")
+
+
 def renewed(value: dict[str, Any]) -> dict[str, Any]:
     """A configuration of any age as one of today; sections that it does not have stay away.
 

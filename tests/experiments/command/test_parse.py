@@ -1,10 +1,19 @@
 """From words to configurations: which flag sets which field, whatever the preset."""
 
 import dataclasses
+import json
 
 import pytest
 
-from rctaf_jax.config import DataConfig, DiagonalConfig, HessianConfig
+from rctaf_jax.config import (
+    DataConfig,
+    DiagonalConfig,
+    HessianConfig,
+    RunConfig,
+    SweepConfig,
+    TrainConfig,
+)
+from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.command.parse import parse, value_of
 from rctaf_jax.experiments.command.schema import FLAGS, field_helps
 from rctaf_jax.experiments.sweep.presets import PRESETS
@@ -68,3 +77,60 @@ def test_help_says_what_flags_are(capsys):
 def test_the_value_of_a_flag():
     assert value_of("--data", ["sweep", "--data"]) is None
     assert value_of("--data-dir", ["sweep", "--data_dir=x"]) == "x"
+
+
+RUN = RunConfig(
+    DataConfig("digits", num_train=64),
+    TrainConfig(model="mlp-1x4", method="trades", method_options=("beta=3",), epochs=5),
+    "rct-af:beta=1,alpha=14",
+    7,
+)
+SWEEP = SweepConfig(train=TrainConfig(epochs=3), betas=(1,), curvatures=(4.0,), seeds=(5,))
+
+
+def saved(folder, config):
+    folder.mkdir(exist_ok=True)
+    path = folder / "config.json"
+    path.write_text(json.dumps(dataclasses.asdict(config)))
+    return path
+
+
+def test_a_configuration_is_a_default(tmp_path):
+    """Of a run or a sweep, its file or its folder, for train and for sweep; flags win over it."""
+    run, sweep = saved(tmp_path / "run", RUN), saved(tmp_path / "sweep", SWEEP)
+    for file in (run, run.parent):
+        train = parse(["train", "--config", str(file)])
+        assert (train.data, train.train) == (RUN.data, RUN.train)
+        assert (train.activation, train.seed) == (RUN.activation, RUN.seed)
+    changed = parse(["train", "--config", str(run), "--epochs", "2", "--seed", "8"])
+    assert changed.train == dataclasses.replace(RUN.train, epochs=2)
+    assert changed.seed == 8
+    assert parse(["sweep", f"--config={sweep}"]).config == SWEEP
+    assert parse(["sweep", "--config", str(run)]).config.train == RUN.train
+    assert parse(["train", "--config", str(sweep)]).train == SWEEP.train
+    other = parse(["train", "--config", str(run), "--method", "mart"]).train
+    assert (other.method, other.method_options, other.epochs) == ("mart", (), 5)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", "configuration of no run and no sweep: it has the keys nothing"),
+        ('{"a": 1}', "it has the keys a"),
+        ("[", "config.json"),
+        (json.dumps({**dataclasses.asdict(RUN), "seed": "x"}), 'seed = "x"'),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path, content, message):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        parse(["train", "--config", str(path)])
+
+
+def test_one_source_of_defaults(tmp_path):
+    path = saved(tmp_path, RUN)
+    with pytest.raises(InputError, match="give one of them"):
+        parse(["train", "--config", str(path), "--preset", "digits"])
+    with pytest.raises(InputError, match=r"nowhere\.json"):
+        parse(["sweep", "--config", str(tmp_path / "nowhere.json")])
