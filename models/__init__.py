@@ -5,7 +5,8 @@ Trained ones come in and go out as files of weights, or as PyTorch's state dicts
 
 from .network import Network, network_of
 from .norm_sets import norm_set, with_norm_set
-from .registry import Apply, Init, Model, Variables, create, model_kind, model_names
+from .registry import Apply, Init, Model, Variables, create
+from .table import model_kind, model_names
 from .torch_names import from_torch, to_torch
 from .weights import load_weights, save_weights
 

@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 
 from rctaf_jax.activations import Activation, parse_activation
 
-from .registry import Variables, create, first_channels
+from .registry import Variables, create
+from .table import first_channels
 
 ApplyLogits = Callable[[Any, Float[Array, "batch height width channels"]], Array]
 
@@ -59,7 +60,8 @@ def network_of(
       variables: as its `init` makes them.
       activation: the only nonlinearity; its sharpness is that of the variables.
       facts: see `Network`.
-      width, num_classes: as `create` takes them; None finds them in the variables.
+      width, num_classes: as `create` takes them; None finds them in the variables (the width in the
+        first layer's channels, of which it must be an exact multiple).
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -84,7 +84,7 @@ def normalised(
     return (x.astype(dtype) - arrays["mean"]) / arrays["std"]
 
 
-def channels_last(params: Mapping[str, Any], x: Float[Array, "b h w c"]) -> None:
+def check_channels(params: Mapping[str, Any], x: Float[Array, "b h w c"]) -> None:
     """Refuse images that have not as many channels as the network's first convolution.
 
     Raises:

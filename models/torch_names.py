@@ -24,7 +24,8 @@ from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.errors import InputError
 
 from .normalisation import Normalisation, make_normalisation
-from .registry import Variables, activation_variables, create, first_channels, torch_layout
+from .registry import Variables, activation_variables, create
+from .table import first_channels, torch_layout
 from .torch_state import TorchNetwork, architectures, find_network
 
 Path = tuple[str, ...]
@@ -143,13 +144,21 @@ def variables_of(
     arrays: Mapping[str, np.ndarray],
     activation: str | Activation,
     normalisation: Normalisation | None,
+    width: float | None = None,
 ) -> Variables:
     """The variables that the arrays of a network hold, once it is known which.
+
+    Args:
+      name, activation: as for `from_torch`.
+      arrays: by name, without prefix.
+      normalisation: of the images, or None.
+      width: as `create` takes it; None finds it in the stem, which rounding may hide for others
+          than whole ones.
 
     Raises:
       InputError: keys are missing, unknown or of the wrong shape.
     """
-    expected = _expected(name, arrays)
+    expected = _expected(name, arrays, width)
     keys = {path: torch_name(name, path) for path in expected}
     _check_keys(name, {keys[path]: expected[path].shape for path in keys}, arrays)
     values = {
@@ -278,7 +287,9 @@ def _translate(rules: tuple[Rule, ...], module: str) -> str:
     return module
 
 
-def _expected(name: str, arrays: Mapping[str, np.ndarray]) -> dict[Path, jax.ShapeDtypeStruct]:
+def _expected(
+    name: str, arrays: Mapping[str, np.ndarray], width: float | None
+) -> dict[Path, jax.ShapeDtypeStruct]:
     """Shapes of the variables, for the size that stem and dense layer show."""
     stem, dense = (torch_name(name, ("params", m, "kernel")) for m in ("stem", "dense"))
     if arrays.get(stem, np.zeros(0)).ndim != 4 or arrays.get(dense, np.zeros(0)).ndim != 2:
@@ -287,7 +298,8 @@ def _expected(name: str, arrays: Mapping[str, np.ndarray]) -> dict[Path, jax.Sha
             f"there; its keys begin with {', '.join(list(arrays)[:3])}."
         )
     features, channels = arrays[stem].shape[:2]
-    width = features / first_channels(name)
+    if width is None:
+        width = features / first_channels(name)
     model = create(name, num_classes=arrays[dense].shape[0], activation="relu", width=width)
     # Shapes without drawing: no array depends on the size of the images.
     shapes = jax.eval_shape(lambda key: model.init(key, (32, 32, channels)), jax.random.key(0))

@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +23,13 @@ from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.array_file import read_arrays
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import write_arrays, write_bytes_atomic
+from rctaf_jax.typed_json import Positive, convert_typed
 from rctaf_jax.values import lookup, shortened
 
 from .network import Network, network_of
 from .normalisation import make_normalisation
-from .registry import Variables, activation_variables, create, torch_layout
+from .registry import Variables, activation_variables, create
+from .table import torch_layout
 from .torch_names import from_torch, to_torch, variables_of
 from .torch_state import architectures, find_network
 
@@ -36,16 +39,32 @@ _KEY = "rctaf_jax"
 _REMEDY = "give another file"
 
 
+@dataclass(frozen=True)
+class Description:
+    """What `save_weights` writes beside the arrays, which do not say it.
+
+    Attributes:
+      model, width: as `create` takes them.
+      activation: its text, with the variables' own sharpness.
+      normalisation: mean and std of the pixels, for each channel; None without.
+    """
+
+    model: str
+    width: Positive
+    activation: str
+    normalisation: tuple[tuple[float, ...], tuple[Positive, ...]] | None = None
+
+
 class WeightsFile(NamedTuple):
     """What a file of weights holds.
 
     Attributes:
       state: arrays or tensors by name, in dicts of any nesting.
-      metadata: what `save_weights` wrote beside them; {} for other files.
+      description: None for files of others.
     """
 
     state: State
-    metadata: dict[str, Any]
+    description: Description | None
 
 
 def load_weights(
@@ -72,24 +91,20 @@ def load_weights(
         none, does not fit the model, or leaves open what must be stated.
     """
     path = Path(path)
-    state, metadata = read_weights(path)
+    state, own = read_weights(path)
     facts = {"file": path.name, "sha256": file_hash(path)}
-    stated = {
-        "model": model, "activation": activation, "mean": mean, "std": std, "prefix": prefix
-    }  # fmt: skip
-    if metadata:
-        given = [name for name, value in stated.items() if value is not None]
+    if own is not None:
+        stated = {"activation": activation, "mean": mean, "std": std, "prefix": prefix}
+        given = [k for k, value in {"model": model, **stated}.items() if value is not None]
         if given:
             raise InputError(
-                f"{path} says itself which network it holds ({metadata['model']}, "
-                f"{metadata['activation']}): leave out {', '.join(given)}."
+                f"{path} says itself which network it holds ({own.model}, {own.activation}): leave "
+                f"out {', '.join(given)}."
             )
-        return _own(path, state, metadata, facts)
+        return _own(path, state, own, facts)
     if model is None:
         model = _model_of(path, state, prefix)
-    variables = from_torch(
-        model, state, activation=activation, mean=mean, std=std, prefix=prefix
-    )  # fmt: skip
+    variables = from_torch(model, state, activation=activation, mean=mean, std=std, prefix=prefix)
     return network_of(model, variables, activation or "relu", facts)
 
 
@@ -140,15 +155,13 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
         raise InputError(f"{path} is no file.")
     state, text = reader(path)
     if text is None:
-        return WeightsFile(state, {})
+        return WeightsFile(state, None)
+    where = f"{path}, metadata {_KEY},"
     try:
-        metadata = json.loads(text)
-        kinds = {"model": str, "activation": str, "width": float}
-        if not all(isinstance(metadata[key], kind) for key, kind in kinds.items()):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(f"{path}: its metadata {_KEY!r} are damaged; {_REMEDY}.") from None
-    return WeightsFile(state, metadata)
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(f"{where} are no JSON; {_REMEDY}.") from None
+    return WeightsFile(state, convert_typed(value, Description, where))
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:
@@ -172,19 +185,16 @@ def _model_of(path: Path, state: State, prefix: str | None) -> str:
     )
 
 
-def _own(
-    path: Path, state: State, metadata: Mapping[str, Any], facts: Mapping[str, Any]
-) -> Network:
+def _own(path: Path, state: State, own: Description, facts: Mapping[str, Any]) -> Network:
     """The network of a file of `save_weights`."""
-    name, width = metadata["model"], metadata["width"]
-    activation = parse_activation(metadata["activation"])
-    if torch_layout(name) is None:
-        variables = _nested(path, state, name, activation, width)
+    activation = parse_activation(own.activation)
+    if torch_layout(own.model) is None:
+        variables = _nested(path, state, own.model, activation, own.width)
     else:
-        scaling = metadata.get("normalisation")
-        normalisation = None if scaling is None else make_normalisation(*scaling)
-        variables = variables_of(name, find_network(state).arrays, activation, normalisation)
-    return network_of(name, variables, activation, facts, width=width)
+        normalisation = make_normalisation(*(own.normalisation or (None, None)))
+        arrays = find_network(state).arrays
+        variables = variables_of(own.model, arrays, activation, normalisation, own.width)
+    return network_of(own.model, variables, activation, facts, width=own.width)
 
 
 def _nested(path: Path, state: State, name: str, activation: Activation, width: float) -> Variables:
@@ -206,22 +216,19 @@ def _nested(path: Path, state: State, name: str, activation: Activation, width: 
 
 def _metadata(network: Network, variables: Variables) -> str:
     """All that the arrays do not say, as JSON."""
+    assert network.model is not None
     assert network.activation is not None
-    activation = network.activation
+    activation, scaling = network.activation, variables.get("input")
     text = activation.text
     if activation.alpha is not None:  # the variables' own sharpness, whatever the text was
         text = f"{activation.name},alpha={float(variables['activation']['alpha'])!r}"
-    scaling = variables.get("input")
-    return json.dumps(
-        {
-            "model": network.model,
-            "width": float(network.width),
-            "activation": text,
-            "normalisation": None
-            if scaling is None
-            else [np.ravel(scaling[part]).astype(float).tolist() for part in ("mean", "std")],
-        }
-    )
+    numbers = None
+    if scaling is not None:
+        numbers = (
+            tuple(np.ravel(scaling["mean"]).tolist()),
+            tuple(np.ravel(scaling["std"]).tolist()),
+        )
+    return json.dumps(asdict(Description(network.model, float(network.width), text, numbers)))
 
 
 def _read_safetensors(path: Path) -> tuple[State, str | None]:

@@ -7,7 +7,7 @@ line are checked, in sentences of their own, where a configuration is resolved.
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -53,6 +53,12 @@ class NetworkConfig:
     """Where TFDS keeps its datasets."""
     image_size: AtLeast1 | None = None
     """Resize a folder's pictures to so many pixels a side."""
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What is said of the network, by name, as `load_network` takes it."""
+        names = ("model", "activation", "mean", "std", "prefix")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from rctaf_jax.aliases import Classes, Logits, Pixels
@@ -25,7 +26,7 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import threat_model
 
 from .methods.method import BASE, Budget, Method, RecipeSetting, ViewLogits
-from .methods.registry import published
+from .methods.registry import make_method, published
 
 ApplyInModes = Callable[[Any, Pixels, bool], tuple[Logits, Any]]
 """`(variables, images, train)` to logits and the variables after the call."""
@@ -91,35 +92,16 @@ def robust_loss(
       InputError: for a method that is unknown or has several views, numbers that cannot be, or
         images and labels that do not fit.
     """
-    name = method if isinstance(method, str) else method.name
-    if isinstance(method, str):
-        recipe = published(method).recipe(RecipeSetting())
-        chosen = dict(recipe.options) | dict(options or {})
-        if chosen.keys() != recipe.options.keys():
-            allowed = ", ".join(recipe.options) or "none"
-            raise InputError(f"{method} has the options {allowed}; given are {', '.join(chosen)}.")
-        built = published(method).make(**chosen)
-        step_size = _step_size(norm, epsilon, step_size, recipe.step_size)
-        num_steps = (recipe.attack_steps or 10) if num_steps is None else num_steps
-    else:
-        built = method
-        if step_size is None or num_steps is None or options:
-            raise InputError(
-                f"{name} is given as a Method: step_size and num_steps must be given, and no "
-                "options."
-            )
+    built, budget = _chosen(method, (norm, epsilon, step_size, num_steps), options)
     _check(built, images, labels)
-    if not isinstance(epsilon, jax.Array):
-        threat_model(norm, epsilon)
-    budget = Budget(norm, epsilon, step_size, num_steps)
+    held = jax.lax.stop_gradient(variables)  # or the attack would be differentiated, for nothing
     adversarial = built.perturb(
         jax.random.split(key, len(images)),
-        lambda x: apply(variables, x, False)[0],
+        lambda x: apply(held, x, False)[0],
         images,
         labels,
         budget,
     )
-    adversarial = jax.lax.stop_gradient(adversarial)
     by_pass, logits, moved = {"clean": images, "adversarial": adversarial}, {}, variables
     for which in built.passes:
         logits[which], moved = apply(moved, by_pass[which], True)
@@ -128,10 +110,32 @@ def robust_loss(
         memory = built.memory.initial(next(iter(logits.values())).shape[-1])
     value = built.loss(views, labels, memory)
     observed = built.memory.observe(views, labels)
-    after = jax.lax.stop_gradient(
-        built.memory.update(memory, observed, jax.numpy.asarray(ends_epoch))
-    )
-    return value, LossAux(moved, adversarial, logits, after)
+    after = built.memory.update(memory, observed, jnp.asarray(ends_epoch))
+    return value, LossAux(moved, adversarial, logits, jax.lax.stop_gradient(after))
+
+
+def _chosen(
+    method: Method | str, stated: tuple[str, Any, Any, Any], options: Mapping[str, float] | None
+) -> tuple[Method, Budget]:
+    """The method and its attack's budget, with the recipe's numbers for those left out (None)."""
+    norm, epsilon, step_size, num_steps = stated
+    if not isinstance(epsilon, jax.Array):
+        threat_model(norm, epsilon)
+    if not isinstance(method, str):
+        if step_size is None or num_steps is None or options:
+            raise InputError(
+                f"{method.name} is given as a Method: step_size and num_steps must be given, and "
+                "no options."
+            )
+        return method, Budget(*stated)
+    recipe = published(method).recipe(RecipeSetting())
+    chosen = dict(recipe.options) | dict(options or {})
+    if chosen.keys() != recipe.options.keys():
+        allowed = ", ".join(recipe.options) or "none"
+        raise InputError(f"{method} has the options {allowed}; given are {', '.join(chosen)}.")
+    step_size = _step_size(norm, epsilon, step_size, recipe.step_size)
+    num_steps = (recipe.attack_steps or 10) if num_steps is None else num_steps
+    return make_method(method, chosen), Budget(norm, epsilon, step_size, num_steps)
 
 
 def _step_size(
@@ -151,11 +155,9 @@ def _check(method: Method, images: Pixels, labels: Classes) -> None:
             f"{method.name} sees {len(method.views)} views, each with its own BatchNorm set: build "
             "its step with make_step."
         )
-    if not jax.numpy.issubdtype(images.dtype, jax.numpy.floating):
+    if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(f"images are {images.dtype}; they must be floating-point, in [0, 1].")
-    if labels.shape != images.shape[:1] or not jax.numpy.issubdtype(
-        labels.dtype, jax.numpy.integer
-    ):
+    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise InputError(
             f"labels are {labels.dtype} of shape {labels.shape}; they must be integers of shape "
             f"({len(images)},), one for each image."

@@ -19,7 +19,7 @@ from rctaf_jax.plugins import find_part
 from .baselines import BASELINES, SYNONYMS, Baseline, baseline_derivative
 from .curvature import Curvature, alpha_for_curvature, family_curvature
 from .family import rct_af, rct_af_derivative
-from .own import check_elementwise, evaluator, find_curvature
+from .own import evaluator, find_curvature, make_row
 from .polynomial import check_index
 
 _FAMILY = "rct-af"
@@ -165,8 +165,7 @@ def _from_elsewhere(name: str) -> str | None:
     if isinstance(part, Baseline):
         BASELINES[name] = part
     elif callable(part):
-        check_elementwise(name, part)
-        BASELINES[name] = Baseline(name, evaluator((part,)), find_curvature(part))
+        BASELINES[name] = make_row(name, part)
     else:
         raise InputError(
             f"activation {name} is a {type(part).__name__}: it must be a function of an array."

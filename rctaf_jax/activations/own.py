@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.plugins import describe_error
 
 from .baselines import BASELINES, SYNONYMS, Baseline, Evaluator
 from .curvature import Curvature
@@ -66,6 +67,21 @@ def register_activation(
     key = name.replace("-", "_")
     if key in _BUILT_IN or name in SYNONYMS or key.startswith("rct_af"):
         raise InputError(f"activation name {name!r} is one of this library's: choose another.")
+    BASELINES[name] = make_row(name, function, derivatives, curvature, label)
+
+
+def make_row(
+    name: str,
+    function: Elementwise,
+    derivatives: Sequence[Elementwise] = (),
+    curvature: float | Curvature | None = None,
+    label: str | None = None,
+) -> Baseline:
+    """All that is known of a function of one's own; the arguments are `register_activation`'s.
+
+    Raises:
+      InputError: the function does not act on each entry, or its curvature cannot be found.
+    """
     check_elementwise(name, function)
     if curvature is None:
         found = find_curvature(function, *derivatives[:2])
@@ -75,8 +91,7 @@ def register_activation(
         found = Curvature(float(curvature), math.nan, "as stated")
     if math.isnan(found.value) or found.value < 0:
         raise InputError(f"activation {name!r}: its curvature is {found.value}; it must be >= 0.")
-    evaluate = evaluator((function, *derivatives))
-    BASELINES[name] = Baseline(label or name, evaluate, found)
+    return Baseline(label or name, evaluator((function, *derivatives)), found)
 
 
 def evaluator(known: Sequence[Elementwise]) -> Evaluator:
@@ -119,7 +134,7 @@ def check_elementwise(name: str, function: Elementwise) -> None:
             alone = jnp.concatenate([function(entry) for entry in x.reshape(-1, 1)])
     except Exception as error:  # it is somebody's own
         raise InputError(
-            f"activation {name!r} fails for an array: {type(error).__name__}: {error}"
+            f"activation {name!r} fails for an array: {describe_error(error)}"
         ) from error
     if shape != x.shape:
         raise InputError(

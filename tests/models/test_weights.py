@@ -21,6 +21,7 @@ MODELS = {
     "preact-resnet18-input": {"width": 1 / 16},
     "dm-wrn-10-1": {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)},
     "wrn-10-2": {"mean": 0.5, "std": 0.25, "width": 0.5},
+    "resnet18": {"width": 0.036, "mean": (0.4, 0.5, 0.6), "std": 0.25},  # 2, 5, 9, 18 channels
     "mlp-2x5": {"width": 2.0, "mean": 0.5, "std": 0.25},
 }
 SUFFIXES = [".safetensors", ".npz", ".pt"]
@@ -32,7 +33,7 @@ def made(name, **settings):
     variables = model.init(jax.random.key(3), SHAPE)
     variables["activation"]["alpha"] = jnp.float32(1 / 3)  # not what the text says
     variables["batch_stats"] = jax.tree.map(lambda a: a + 0.25, variables["batch_stats"])
-    return network_of(name, variables, ACTIVATION, {})
+    return network_of(name, variables, ACTIVATION, {}, width=settings.get("width", 1.0))
 
 
 @functools.cache
@@ -167,9 +168,13 @@ def own_file(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": 5}, "its metadata 'rctaf_jax' are damaged"),
-        ({"width": "x"}, "its metadata 'rctaf_jax' are damaged"),
-        ({"activation": None}, "its metadata 'rctaf_jax' are damaged"),
+        ({"model": 5}, r"metadata rctaf_jax, has model = 5: it must be text"),
+        ({"width": "x"}, "has width = .x.: it must be a number > 0"),
+        ({"width": -1}, "has width = -1: it must be a number > 0"),
+        ({"activation": None}, "has activation = null: it must be text"),
+        ({"normalisation": 5}, "has normalisation = 5"),
+        ({"normalisation": [[0.5]]}, "normalisation"),
+        ({"normalisation": [[0.5], [0]]}, r"normalisation\[1\]\[0\] = 0: it must be a number > 0"),
         ({"model": "mlp-2x6"}, "its arrays are not those of mlp-2x6"),
         ({"model": "mlp-3x5"}, "its arrays are not those of mlp-3x5"),
         ({"width": 0.5}, "its arrays are not those of mlp-2x5"),
@@ -181,6 +186,14 @@ def own_file(folder, **changes):
 def test_metadata_are_not_believed(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         load_weights(own_file(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, ""])
+def test_metadata_that_are_no_json(tmp_path, text):
+    path = save_weights(tmp_path / "own.safetensors", made("mlp-2x5"))
+    save_file(load_file(path), path, metadata={"rctaf_jax": text})
+    with pytest.raises(InputError, match="metadata rctaf_jax, are no JSON"):
+        load_weights(path)
 
 
 def test_what_a_file_says_itself_is_not_stated(tmp_path):

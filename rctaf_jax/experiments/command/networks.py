@@ -74,9 +74,11 @@ class TrainCommand:
                 "give --distributed too."
             )
         run = self.train_here(console, command)
-        from rctaf_jax.experiments.run.subject import subject_of
+        from rctaf_jax.experiments.run.subject import radius, subject_of
 
-        evaluate(subject_of(run), self.evaluation, None, console, command)
+        subject = subject_of(run)
+        threat = radius(subject, None, None)
+        evaluate(subject, self.evaluation, threat, None, console, command)
 
     def train_here(self, console: Console, command: str) -> "Run":
         """Train, on all devices of all processes; the trained run."""
@@ -121,22 +123,19 @@ class EvaluateCommand:
     def run(self, console: Console, command: str) -> None:
         """Evaluate, print a table."""
         from rctaf_jax.experiments.run.measure import check_evaluation
-        from rctaf_jax.experiments.run.subject import open_subject
+        from rctaf_jax.experiments.run.subject import open_subject, radius
 
         check_evaluation(self.evaluation)
+        check_positive(epsilon=self.epsilon)
         subject = open_subject(self.source, self.network)
-        if self.norm not in (None, subject.norm) and self.epsilon is None:
-            raise InputError(f"{self.norm} is not the norm it was trained for: give --epsilon too.")
-        if self.epsilon is not None:
-            check_positive(epsilon=self.epsilon)
-            subject = subject._replace(epsilon=self.epsilon)
-        subject = subject._replace(norm=self.norm or subject.norm)
-        evaluate(subject, self.evaluation, self.output, console, command)
+        threat = radius(subject, self.norm, self.epsilon)
+        evaluate(subject, self.evaluation, threat, self.output, console, command)
 
 
 def evaluate(
     subject: "Subject",
     config: EvaluationConfig,
+    threat: tuple[str, float],
     output: Path | None,
     console: Console,
     command: str,
@@ -147,7 +146,7 @@ def evaluate(
     from rctaf_jax.experiments.run.tables import evaluation_table
 
     say(console, f"Evaluating {subject.name} on {describe_devices()}.")
-    result, path = evaluate_network(subject, config, output, command)
+    result, path = evaluate_network(subject, config, threat, output, command)
     console.print(evaluation_table(result))
     say(console, f"Results: {path}")
 
@@ -235,16 +234,9 @@ class ExportCommand:
         from rctaf_jax.models import save_weights
 
         given = self.network
-        network = load_network(
-            self.source,
-            model=given.model,
-            activation=given.activation,
-            mean=given.mean,
-            std=given.std,
-            prefix=given.prefix,
-        )
-        if given.data is not None or given.data_dir is not None:
-            raise InputError("an export needs no images: leave out --data and --data-dir.")
+        if (given.data, given.data_dir, given.image_size) != (None, None, None):
+            raise InputError("an export needs no images: leave out --data and what belongs to it.")
+        network = load_network(self.source, **given.network)
         path = save_weights(self.file, network, layout=self.layout)
         assert network.activation is not None
         say(

@@ -16,7 +16,7 @@ from rctaf_jax.locks import alone
 from rctaf_jax.values import check_positive, check_seed
 
 from .evaluate import describe_accuracy
-from .subject import Subject, provenance
+from .subject import Subject, provenance, radius
 
 IMAGES = "autoattack.npz"
 
@@ -41,7 +41,7 @@ def attack_network(
       InputError: if the folder or the configuration is no good.
     """
     check_attack(config)
-    norm, epsilon = _radius(subject, config)
+    norm, epsilon = radius(subject, config.norm, config.epsilon)
     images, labels = (leaf[: config.num_examples] for leaf in subject.dataset.test)
     attack = make_autoattack(
         subject.network.apply,
@@ -85,27 +85,6 @@ def check_attack(config: AttackConfig) -> None:
             f"version {config.version} is for networks that draw random numbers, which those of "
             "rctaf train do not: choose standard or plus."
         )
-
-
-def _radius(subject: Subject, config: AttackConfig) -> tuple[str, float]:
-    """Norm and epsilon of the attack: as stated, else what the network was trained for.
-
-    Raises:
-      InputError: if an epsilon is missing.
-    """
-    norm = config.norm or subject.norm or "Linf"
-    if config.epsilon is not None:
-        return norm, config.epsilon
-    if subject.epsilon is None:
-        raise InputError(
-            f"{subject.name} does not say for which radius it was trained: give --epsilon."
-        )
-    if norm != subject.norm:
-        raise InputError(
-            f"the network was trained for {subject.norm}, whose radius means nothing in {norm}: "
-            "give epsilon too."
-        )
-    return norm, subject.epsilon
 
 
 def _describe(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rctaf_jax.config import EvaluationConfig
-from rctaf_jax.errors import InputError
 from rctaf_jax.eval.accuracy import wilson_interval
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.locks import alone
@@ -21,15 +20,20 @@ FOLDER = "evaluations"
 
 
 def evaluate_network(
-    subject: Subject, config: EvaluationConfig, output: Path | None, command: str
+    subject: Subject,
+    config: EvaluationConfig,
+    threat: tuple[str, float],
+    output: Path | None,
+    command: str,
 ) -> tuple[dict[str, Any], Path]:
     """Clean and robust accuracy of a network on test images.
 
     Of the averaged weights where a run averages them, with those as trained beside them.
 
     Args:
-      subject: what is measured, with norm and epsilon.
+      subject: what is measured.
       config: how.
+      threat: norm and epsilon, see `subject.radius`.
       output: folder for the results; evaluations/<what>/ in the subject's own if None.
       command: the command line, for the record.
 
@@ -40,7 +44,7 @@ def evaluate_network(
       InputError: if the configuration is no good.
     """
     check_evaluation(config)
-    norm, epsilon = known_radius(subject)
+    norm, epsilon = threat
     evaluate = make_evaluate(config, subject.network.apply, norm, epsilon)
     outcomes = evaluate(subject.network.variables, subject.dataset.test)
     result: dict[str, Any] = {
@@ -57,19 +61,6 @@ def evaluate_network(
         folder.mkdir(parents=True, exist_ok=True)
         write_arrays(folder / "outcomes.npz", outcomes._asdict())
         return result, write_json(folder / "evaluation.json", result)
-
-
-def known_radius(subject: Subject) -> tuple[str, float]:
-    """Norm and epsilon that a network was trained for, or that somebody gave.
-
-    Raises:
-      InputError: if neither says an epsilon.
-    """
-    if subject.epsilon is None:
-        raise InputError(
-            f"{subject.name} does not say for which radius it was trained: give --epsilon."
-        )
-    return subject.norm or "Linf", subject.epsilon
 
 
 def slug(config: EvaluationConfig) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 from msgspec import Meta
 
 from rctaf_jax.activations import Activation, parse_activation
@@ -24,7 +23,7 @@ from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.methods.method import BASE
 from rctaf_jax.typed_json import AtLeast1, read_typed
 
-DATA = "data.json"
+from .folder import DATA, Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +41,11 @@ class OpenedRun(NamedTuple):
       network: with the averaged weights, where the run averages them.
       as_trained: the variables with the weights as they are; None where the run does not average.
       config: what the run was told.
-      step: of its newest checkpoint.
     """
 
     network: Network
     as_trained: dict[str, Any] | None
     config: RunConfig
-    step: int
 
 
 def load_network(
@@ -66,7 +63,7 @@ def load_network(
       source: a folder of `rctaf train` or one below members/ of a sweep; a file, as for
         `models.load_weights`; or "package.module:function", whose function takes no arguments and
         returns a `models.Network`, or `(apply, variables)` with `apply(variables, images)` the
-        logits.
+        logits; a `models.Network` may also stand there itself.
       model, activation, mean, std, prefix: of a file that does not say them itself; see
         `models.load_weights`.
 
@@ -79,17 +76,25 @@ def load_network(
       rctaf_jax.errors.InputError: nowhere is no run, no file and no package.module:function.
     """
     text, path = os.fspath(source), Path(source)
-    stated = {"model": model, "activation": activation, "mean": mean, "std": std, "prefix": prefix}
-    given = [name for name, value in stated.items() if value is not None]
     if path.is_file():
         return load_weights(
             path, model=model, activation=activation, mean=mean, std=std, prefix=prefix
         )
     if path.is_dir() or PLACE.fullmatch(text):
-        if given:
-            raise InputError(f"{text} says itself what it is: leave out {', '.join(given)}.")
+        refuse_stated(text, model=model, activation=activation, mean=mean, std=std, prefix=prefix)
         return open_run(path).network if path.is_dir() else call_function(text)
     raise InputError(f"{text} is no run, no file and no package.module:function.")
+
+
+def refuse_stated(text: str, **stated: Any) -> None:
+    """Refuse what is said of a network that says it itself.
+
+    Raises:
+      InputError: naming what is not None.
+    """
+    given = [name for name, value in stated.items() if value is not None]
+    if given:
+        raise InputError(f"{text} says itself what it is: leave out {', '.join(given)}.")
 
 
 def open_run(folder: Path) -> OpenedRun:
@@ -114,25 +119,47 @@ def open_run(folder: Path) -> OpenedRun:
         raise InputError(
             f"the checkpoint in {folder / 'checkpoints'} is not that of a run: it lacks {error}."
         ) from None
-    if (scaling := input_of(config, images.image_shape)) is not None:
-        variables["input"] = scaling
+    facts = RunFacts(folder.name, step, images.image_shape, len(images.class_names))
+    return _opened(config, activation, variables, averaged, facts)
+
+
+def opened_run(run: Run) -> OpenedRun:
+    """The network of a run that has just been trained."""
+    state, dataset = run.state, run.dataset
+    facts = RunFacts(run.folder.name, int(state.step), dataset.image_shape, dataset.num_classes)
+    return _opened(run.config, run.activation, state.variables, state.averaged, facts)
+
+
+class RunFacts(NamedTuple):
+    """What a network is of: the run's folder and step, the images' shape, their classes."""
+
+    name: str
+    step: int
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+
+def _opened(
+    config: RunConfig,
+    activation: Activation,
+    variables: dict[str, Any],
+    averaged: dict[str, Any],
+    facts: RunFacts,
+) -> OpenedRun:
+    train = config.train
+    normalisation = make_normalisation(train.mean, train.std)
+    if normalisation is not None:
+        arrays = normalisation.arrays(facts.image_shape[-1], jnp.float32)
+        variables = {**variables, "input": arrays}
     network = network_of(
-        config.train.model,
+        train.model,
         {**variables, **averaged},
         activation,
-        {"run": folder.name, "step": step},
-        width=config.train.width,
-        num_classes=len(images.class_names),
+        {"run": facts.name, "step": facts.step},
+        width=train.width,
+        num_classes=facts.num_classes,
     )
-    return OpenedRun(network, variables if averaged else None, config, step)
-
-
-def input_of(
-    config: RunConfig, image_shape: tuple[int, int, int]
-) -> dict[str, Float[Array, " channels"]] | None:
-    """The variables' part `input`, None for a network that takes pixels as they are."""
-    scaling = make_normalisation(config.train.mean, config.train.std)
-    return None if scaling is None else scaling.arrays(image_shape[-1], jnp.float32)
+    return OpenedRun(network, variables if averaged else None, config)
 
 
 def is_run(source: str) -> bool:
@@ -146,13 +173,12 @@ def call_function(text: str) -> Network:
     Raises:
       InputError: if it cannot be imported, fails, or returns something else.
     """
-    function = import_part(text)
-    if isinstance(function, Network):
-        return function
-    try:
-        made = function()
-    except Exception as error:
-        raise InputError(f"{text} failed: {describe_error(error)}.") from error
+    made = import_part(text)
+    if not isinstance(made, Network):
+        try:
+            made = made()
+        except Exception as error:
+            raise InputError(f"{text} failed: {describe_error(error)}.") from error
     if isinstance(made, Network):
         return made._replace(facts={"function": text, **made.facts})
     if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0])):

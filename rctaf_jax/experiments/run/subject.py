@@ -11,13 +11,13 @@ from rctaf_jax.config import DataConfig, NetworkConfig
 from rctaf_jax.data import Dataset, load_data
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import as_json, check_same
-from rctaf_jax.models import Network, network_of
+from rctaf_jax.models import Network
 from rctaf_jax.plugins import describe_error
 from rctaf_jax.typed_json import read_json
 
 from .environment import describe_environment
-from .folder import Run
-from .network import DATA, input_of, is_run, load_network, open_run
+from .folder import DATA, Run
+from .network import OpenedRun, is_run, load_network, open_run, opened_run, refuse_stated
 
 
 class Subject(NamedTuple):
@@ -54,74 +54,70 @@ def open_subject(source: str, config: NetworkConfig) -> Subject:
       InputError: if the network, or the images, are not there or do not fit.
     """
     if is_run(source):
-        return _of_run(Path(source), config)
-    network = load_network(
-        source,
-        model=config.model,
-        activation=config.activation,
-        mean=config.mean,
-        std=config.std,
-        prefix=config.prefix,
-    )
+        return _checked(_of_run(Path(source), config))
+    network = load_network(source, **config.network)
     if config.data is None:
         raise InputError(f"{source} does not say which images it is for: give --data.")
     dataset = load_data(DataConfig(config.data, config.data_dir, config.image_size))
     name = source.replace(":", "-") if ":" in source else Path(source).stem
-    subject = Subject(source, network, dataset, None, None, None, None, Path("runs") / name)
-    return _checked(subject)
+    return _checked(Subject(source, network, dataset, None, None, None, None, Path("runs") / name))
 
 
 def subject_of(run: Run) -> Subject:
     """A run that has just been trained, on its own images."""
-    train, state, dataset = run.config.train, run.state, run.dataset
-    scaling = input_of(run.config, dataset.image_shape)
-    rest = {} if scaling is None else {"input": scaling}
-    network = network_of(
-        train.model,
-        {**state.final_variables, **rest},
-        run.activation,
-        {"run": run.folder.name, "step": int(state.step)},
-        width=train.width,
-        num_classes=dataset.num_classes,
-    )
-    as_trained = {**state.variables, **rest} if state.averaged else None
-    return Subject(
-        str(run.folder),
-        network,
-        dataset,
-        train.norm,
-        train.epsilon,
-        train.method,
-        as_trained,
-        run.folder,
-    )
+    return _joined(run.folder, opened_run(run), run.dataset)
 
 
 def _of_run(folder: Path, config: NetworkConfig) -> Subject:
-    stated = ("model", "activation", "mean", "std", "prefix")
-    given = [name for name in stated if getattr(config, name) is not None]
-    if given:
-        raise InputError(f"{folder} says itself what it is: leave out {', '.join(given)}.")
+    refuse_stated(str(folder), **config.network)
     opened = open_run(folder)
-    data, train = opened.config.data, opened.config.train
+    data = opened.config.data
     if config.data is not None:
         dataset = load_data(DataConfig(config.data, config.data_dir, config.image_size))
     else:
         data_dir = data.data_dir if config.data_dir is None else config.data_dir
         dataset = load_data(dataclasses.replace(data, data_dir=data_dir))
         check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
-    return _checked(
-        Subject(
-            str(folder),
-            opened.network,
-            dataset,
-            train.norm,
-            train.epsilon,
-            train.method,
-            opened.as_trained,
-            folder,
-        )
+    return _joined(folder, opened, dataset)
+
+
+def _joined(folder: Path, opened: OpenedRun, dataset: Dataset) -> Subject:
+    train = opened.config.train
+    return Subject(
+        str(folder),
+        opened.network,
+        dataset,
+        train.norm,
+        train.epsilon,
+        train.method,
+        opened.as_trained,
+        folder,
     )
+
+
+def radius(subject: Subject, norm: str | None, epsilon: float | None) -> tuple[str, float]:
+    """Norm and epsilon to measure under: as stated, else what the network was trained for.
+
+    Args:
+      subject: what is measured.
+      norm, epsilon: as stated; None where they were left out.
+
+    Raises:
+      InputError: if an epsilon is missing, or the known one is of another norm.
+    """
+    chosen = norm or subject.norm or "Linf"
+    if epsilon is not None:
+        return chosen, epsilon
+    if subject.epsilon is None:
+        raise InputError(
+            f"{subject.name} does not say for which radius it was trained: give --epsilon."
+        )
+    if chosen != subject.norm:
+        raise InputError(
+            f"the network was trained for {subject.norm}, whose radius means nothing in {chosen}: "
+            "give epsilon too."
+        )
+    return chosen, subject.epsilon
 
 
 def _checked(subject: Subject) -> Subject:

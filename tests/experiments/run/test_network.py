@@ -138,6 +138,8 @@ def network():
     from rctaf_jax.models import Network
     return Network(*plain(), num_classes=10)
 
+ready = network()
+
 def flat():
     return lambda v, x: x.reshape(len(x), -1) @ v["w"], {"w": jnp.eye(192, 10)}
 
@@ -185,7 +187,10 @@ def test_a_function_of_ones_own_is_attacked(module, images):
     result = json.loads((module / "runs/mine-plain/autoattack/autoattack.json").read_text())
     assert result["function"] == "mine:plain"
     assert result["activation"] is None
-    assert main(["evaluate", "mine:network", *words, "--pgd-steps", "1"]) == 0
+    for place in ("mine:network", "mine:ready"):
+        assert main(["evaluate", place, *words, "--pgd-steps", "1"]) == 0
+        folder = module / "runs" / place.replace(":", "-") / "evaluations" / "pgd-1x1-margin"
+        assert json.loads((folder / "evaluation.json").read_text())["function"] == place
     words = ["--data", str(images), "--method", "coordinates", "--num-probes", "2"]
     assert main(["hessian", "mine:plain", *words, "--num-examples", "4"]) == 0
     result = json.loads((module / "runs/mine-plain/hessian/coordinates/hessian.json").read_text())
@@ -200,8 +205,8 @@ def test_a_function_of_ones_own_is_attacked(module, images):
         ("attack mine:of_one_axis", r"returns (2,) for two images"),
         ("evaluate mine:of_three_classes", "has 3 classes, but images has 10"),
         ("attack mine:no_pair", "returned a function: it must return (apply, variables)"),
-        ("attack mine:failing", "failed: RuntimeError at mine.py:35: no weights here"),
-        ("attack mine:careless", "with the channels last: KeyError at mine.py:17: 'nothing'"),
+        ("attack mine:failing", "failed: RuntimeError at mine.py:37: no weights here"),
+        ("attack mine:careless", "with the channels last: KeyError at mine.py:19: 'nothing'"),
         ("attack mine:number", "mine:number failed: TypeError"),
         ("attack mine:nothing", "mine has no nothing"),
         ("attack nobody.there:f", "there is no module 'nobody'"),
@@ -209,7 +214,7 @@ def test_a_function_of_ones_own_is_attacked(module, images):
         ("attack needy:f", "there is no module 'a_package_of_nobody'"),
         ("hessian mine:flat", 'must be a dict with the part "params"'),
         ("attack mine:plain --model wrn-10-1 --mean 0.5", "leave out model, mean"),
-        ("evaluate mine:plain --norm L2", "L2 is not the norm it was trained for"),
+        ("evaluate mine:plain --norm L2", "which radius it was trained: give --epsilon"),
         ("evaluate mine:plain --norm L2 --epsilon 0", "epsilon must be a positive number"),
     ],
 )
@@ -225,6 +230,7 @@ def test_functions_that_are_no_networks(module, images, capsys, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("evaluate {run} --norm L2", "trained for Linf, whose radius means nothing in L2"),
         ("attack {run} --model resnet18", "says itself what it is: leave out model"),
         ("attack {file}", "does not say which images it is for: give --data"),
         ("attack {file} --data {images}", "which radius it was trained: give --epsilon"),
