@@ -19,7 +19,8 @@ class DataConfig:
     """Which images."""
 
     name: str = "digits"
-    """digits, cifar10, cifar100, a .npz file, a folder of pictures, or one that TFDS prepared."""
+    """digits, cifar10, cifar100, a .npz file, a folder of pictures, one that TFDS prepared, or
+    package.module:function."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
     image_size: AtLeast1 | None = None
@@ -66,7 +67,7 @@ class TrainConfig:
     """How a network is trained."""
 
     model: str = "resnet-mini"
-    """resnet-mini, resnet18, preact-resnet18, wrn-28-10, mlp-2x64, ..."""
+    """resnet-mini, resnet18, preact-resnet18, wrn-28-10, mlp-2x64, ..., or package.module:name."""
     width: Positive = 1.0
     """Multiplies the number of channels."""
     mean: tuple[float, ...] | None = None

@@ -19,7 +19,7 @@ from rctaf_jax.config import (
 )
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import say
-from rctaf_jax.values import check_positive
+from rctaf_jax.values import check_positive, short_name
 
 from .schema import ConfigFile
 
@@ -89,10 +89,10 @@ class TrainCommand:
 
         resolved = resolve_run(RunConfig(self.data, self.train, self.activation, self.seed))
         text = resolved.config.activation
+        named = (self.data.name, self.train.model, self.train.method)
         name = text.replace(":", "-").replace(",", "-")
         folder = self.output or Path("runs") / (
-            f"train-{Path(self.data.name).stem}-{self.train.model}-{self.train.method}-{name}"
-            f"-seed{self.seed}"
+            f"train-{'-'.join(map(short_name, named))}-{name}-seed{self.seed}"
         )
         say(
             console,

@@ -11,6 +11,7 @@ from rctaf_jax.config import EngineConfig, SweepConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import confirm, say
 from rctaf_jax.locks import alone
+from rctaf_jax.values import short_name
 
 from .schema import ConfigFile
 
@@ -47,7 +48,9 @@ class SweepCommand:
         resolved = resolve_sweep(self.config)
         train, dataset = resolved.config.train, resolved.dataset
         folder = self.output or Path("runs") / (
-            f"sweep-{Path(self.config.data.name).stem}-{train.model}-{train.method}"
+            "-".join(
+                ("sweep", *map(short_name, (self.config.data.name, train.model, train.method)))
+            )
         )
         say(
             console,

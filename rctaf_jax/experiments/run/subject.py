@@ -14,6 +14,7 @@ from rctaf_jax.experiments.results.config_file import as_json, check_same
 from rctaf_jax.models import Network
 from rctaf_jax.plugins import describe_error
 from rctaf_jax.typed_json import read_json
+from rctaf_jax.values import short_name
 
 from .environment import describe_environment
 from .folder import DATA, Run
@@ -59,8 +60,8 @@ def open_subject(source: str, config: NetworkConfig) -> Subject:
     if config.data is None:
         raise InputError(f"{source} does not say which images it is for: give --data.")
     dataset = load_data(DataConfig(config.data, config.data_dir, config.image_size))
-    name = source.replace(":", "-") if ":" in source else Path(source).stem
-    return _checked(Subject(source, network, dataset, None, None, None, None, Path("runs") / name))
+    folder = Path("runs") / short_name(source)
+    return _checked(Subject(source, network, dataset, None, None, None, None, folder))
 
 
 def subject_of(run: Run) -> Subject:
