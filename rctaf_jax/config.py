@@ -54,6 +54,18 @@ class NetworkConfig:
     """Where TFDS keeps its datasets."""
     image_size: AtLeast1 | None = None
     """Resize a folder's pictures to so many pixels a side."""
+    num_train: AtLeast1 | None = None
+    """Take this many training images only, the classes balanced."""
+    num_test: AtLeast1 | None = None
+    """Take this many test images only, the classes balanced."""
+
+    @property
+    def images(self) -> DataConfig | None:
+        """The images that are stated; None where those of the run are meant."""
+        if self.data is None:
+            return None
+        sizes = (self.image_size, self.num_train, self.num_test)
+        return DataConfig(self.data, self.data_dir, *sizes)
 
     @property
     def network(self) -> dict[str, Any]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rctaf_jax.experiments.run.folder import Run
     from rctaf_jax.experiments.run.subject import Subject
 
+MEASURED = "A config.json, or its folder: its images, radius and numbers where flags say none."
+MeasuredConfig = Annotated[Path | None, tyro.conf.arg(name="config", help=MEASURED)]
 Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
 
 
@@ -117,6 +119,7 @@ class EvaluateCommand:
     """Norm of the threat model; the one it was trained for when left out."""
     epsilon: float | None = None
     """Radius of the threat model; the one it was trained for when left out."""
+    defaults: MeasuredConfig = None
     output: Path | None = None
     """Folder for the results; evaluations/ATTACK in the run, or in runs/NETWORK, when left out."""
 
@@ -163,6 +166,7 @@ class AttackCommand:
     file; or package.module:function."""
     network: NetworkConfig = NetworkConfig()
     attack: AttackConfig = AttackConfig()
+    defaults: MeasuredConfig = None
     output: Path | None = None
     """Folder for the results; autoattack in the run, or in runs/NETWORK, when left out."""
 
@@ -194,6 +198,7 @@ class HessianCommand:
     file; or package.module:function."""
     network: NetworkConfig = NetworkConfig()
     hessian: DiagonalConfig = DiagonalConfig()
+    defaults: MeasuredConfig = None
     output: Path | None = None
     """Folder for the results; hessian/METHOD in the run, or in runs/NETWORK, when left out."""
 
@@ -234,7 +239,7 @@ class ExportCommand:
         from rctaf_jax.models import save_weights
 
         given = self.network
-        if (given.data, given.data_dir, given.image_size) != (None, None, None):
+        if given != NetworkConfig(**given.network):
             raise InputError("an export needs no images: leave out --data and what belongs to it.")
         network = load_network(self.source, **given.network)
         path = save_weights(self.file, network, layout=self.layout)
