@@ -2,8 +2,10 @@
 
     H v = d/dt grad L(theta + t v) at t = 0,      L(theta) = (1/N) sum_n loss_n(theta),
 
-forward over reverse: one gradient's tangent, so its cost does not depend on H's size. L is a mean
-over examples only if they do not interact: BatchNorm must be in inference mode.
+forward over reverse: one gradient's tangent, so its cost does not depend on H's size. Of a
+function without forward mode (`jax.custom_vjp`, a program of `jax.export`) it is the gradient of
+<grad L, v>, the same by symmetry and somewhat dearer. L is a mean over examples only if they do not
+interact: BatchNorm must be in inference mode.
 
 Several devices share each batch, and their sums are added up on the first.
 """
@@ -19,6 +21,9 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax import parallel
 from rctaf_jax.batching import Images, Labels, PaddedBatch, padded_batches, pixels
 from rctaf_jax.errors import InputError
+
+NO_FORWARD_MODE = "can't apply forward-mode autodiff (jvp) to a custom_vjp function"
+"""JAX's words."""
 
 Params = Any
 Rest = Any
@@ -82,7 +87,13 @@ def hessian_vector_product(loss: ScalarLoss, params: Params, vector: Params) -> 
     """
     check_scalar(loss, params)
     vector = jax.tree.map(lambda v, p: jnp.asarray(v, jnp.result_type(p)), vector, params)
-    _, product = jax.jvp(jax.grad(loss), (params,), (vector,))
+    gradient = jax.grad(loss)
+    try:
+        return jax.jvp(gradient, (params,), (vector,))[1]
+    except TypeError as error:
+        if NO_FORWARD_MODE not in str(error):
+            raise
+    (product,) = jax.vjp(gradient, params)[1](vector)
     return product
 
 

@@ -6,6 +6,7 @@ Trained ones come in and go out as files of weights, or as PyTorch's state dicts
 from .network import Network, network_of
 from .norm_sets import norm_set, with_norm_set
 from .own import OwnModel, equinox_model, function_model, linen_model, nnx_model
+from .program import load_program, save_program
 from .registry import Apply, Init, Model, Variables, create
 from .table import model_kind, model_names, register_model
 from .torch_names import from_torch, to_torch
@@ -23,6 +24,7 @@ __all__ = [
     "from_torch",
     "function_model",
     "linen_model",
+    "load_program",
     "load_weights",
     "model_kind",
     "model_names",
@@ -30,6 +32,7 @@ __all__ = [
     "nnx_model",
     "norm_set",
     "register_model",
+    "save_program",
     "save_weights",
     "to_torch",
     "with_norm_set",

@@ -12,8 +12,10 @@ the CPU takes sums and matrix products, which cost the same everywhere, as do th
 stay for the kernel's gradient, about twice what `native` keeps in a training step of ResNet-18.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -71,9 +73,22 @@ def convolve(
     return _implementation()(x, kernel, stride, margin)
 
 
+_is_plain = contextvars.ContextVar("is_plain", default=False)
+
+
+@contextlib.contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """Trace XLA's own convolutions, for a program that is to run on any backend."""
+    token = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(token)
+
+
 def _implementation() -> Convolve:
     """The one place where the backend decides, at trace time."""
-    return _products if jax.default_backend() == "cpu" else native
+    return _products if jax.default_backend() == "cpu" and not _is_plain.get() else native
 
 
 def _products(x: FeatureMaps, kernel: Kernel, stride: int, margin: Margin) -> FeatureMaps:

@@ -28,6 +28,7 @@ class Network(NamedTuple):
       num_classes: number of logits; None where only a call would tell.
       activation: its only nonlinearity; None where it is not known.
       facts: what results say of its origin, for JSON.
+      is_program: whether it has derivatives in reverse mode only, and no `vmap`; see `program`.
     """
 
     apply: ApplyLogits
@@ -37,6 +38,7 @@ class Network(NamedTuple):
     num_classes: int | None = None
     activation: Activation | None = None
     facts: Mapping[str, Any] = {}
+    is_program: bool = False
 
     def __call__(
         self, images: Float[Array, "batch height width channels"]

@@ -111,8 +111,8 @@ class EvaluateCommand:
     """Measure clean and robust accuracy of a trained network, image by image."""
 
     source: Source
-    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt or .pth
-    file; or package.module:function."""
+    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt, .pth or
+    .jax file; or package.module:function."""
     network: NetworkConfig = NetworkConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     norm: Literal["Linf", "L2"] | None = None
@@ -162,8 +162,8 @@ class AttackCommand:
     """
 
     source: Source
-    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt or .pth
-    file; or package.module:function."""
+    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt, .pth or
+    .jax file; or package.module:function."""
     network: NetworkConfig = NetworkConfig()
     attack: AttackConfig = AttackConfig()
     defaults: MeasuredConfig = None
@@ -194,8 +194,8 @@ class HessianCommand:
     """
 
     source: Source
-    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt or .pth
-    file; or package.module:function."""
+    """Folder of `rctaf train`, or one below members/ of a sweep; a .safetensors, .npz, .pt, .pth or
+    .jax file; or package.module:function."""
     network: NetworkConfig = NetworkConfig()
     hessian: DiagonalConfig = DiagonalConfig()
     defaults: MeasuredConfig = None
@@ -223,29 +223,42 @@ class HessianCommand:
 
 @dataclasses.dataclass(frozen=True)
 class ExportCommand:
-    """Write a network's weights to a file that PyTorch, and this command, can read."""
+    """Write a network to a file: weights, for PyTorch and this command, or a program for any JAX.
+
+    A program (.jax) takes any number of images and has derivatives; attacks and Hessians run on it
+    where nothing else of the network is installed.
+    """
 
     source: Source
-    """Folder of `rctaf train`, or one below members/ of a sweep; or a file of weights."""
+    """As for the other commands; package.module:function for a program alone."""
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """To write: ends in .safetensors, .npz, .pt or .pth."""
+    """To write: ends in .safetensors, .npz, .pt or .pth, or in .jax for a program."""
     layout: Literal["trades"] | None = None
     """trades: with the block that TRADES' Wide ResNet has and never calls."""
     network: NetworkConfig = NetworkConfig()
 
     def run(self, console: Console, command: str) -> None:
         """Load, write, say what it is."""
-        from rctaf_jax.experiments.run.network import load_network
-        from rctaf_jax.models import save_weights
+        from rctaf_jax.experiments.run.network import image_shape_of, load_network
+        from rctaf_jax.models import save_program, save_weights
+        from rctaf_jax.models.program import SUFFIX
 
-        given = self.network
-        if given != NetworkConfig(**given.network):
-            raise InputError("an export needs no images: leave out --data and what belongs to it.")
+        given, is_program = self.network, self.file.suffix.lower() == SUFFIX
+        if not is_program and given != NetworkConfig(**given.network):
+            raise InputError("weights need no images: leave out --data and what belongs to it.")
+        if is_program and self.layout is not None:
+            raise InputError("a program has no names of weights: leave out --layout.")
         network = load_network(self.source, **given.network)
-        path = save_weights(self.file, network, layout=self.layout)
-        assert network.activation is not None
+        if is_program:
+            shape = image_shape_of(self.source, given.images)
+            path = save_program(self.file, network, image_shape=shape)
+        else:
+            path = save_weights(self.file, network, layout=self.layout)
+        activation = (
+            "an unknown activation" if network.activation is None else network.activation.text
+        )
         say(
             console,
-            f"{network.model} with {network.activation.text} and {network.num_classes} classes "
+            f"{network.model or self.source} with {activation} and {network.num_classes} classes "
             f"written to {path}.",
         )

@@ -128,6 +128,8 @@ def check_diagonal(config: DiagonalConfig) -> None:
 
 def _problem(config: DiagonalConfig, subject: Subject) -> Problem:
     devices, network = jax.local_devices(), subject.network
+    if network.is_program:  # which is of one device
+        devices = devices[:1]
     variables = network.variables
     if not isinstance(variables, Mapping) or not jax.tree.leaves(variables.get("params")):
         raise InputError(
@@ -143,6 +145,7 @@ def _problem(config: DiagonalConfig, subject: Subject) -> Problem:
         split=hessian_split(config.num_examples, subject.dataset),
         devices=devices if len(devices) > 1 else None,
         free_bytes=free_memory(),
+        is_program=network.is_program,
     )
 
 

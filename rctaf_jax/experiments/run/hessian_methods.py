@@ -60,6 +60,7 @@ class Problem(NamedTuple):
       split: the examples of the loss.
       devices: that share each batch; None for the default one.
       free_bytes: memory that may be used; None where it is not known.
+      is_program: see `models.Network`.
     """
 
     model: str | None
@@ -70,6 +71,7 @@ class Problem(NamedTuple):
     split: Split
     devices: list[jax.Device] | None
     free_bytes: int | None
+    is_program: bool = False
 
 
 class Way(NamedTuple):
@@ -100,9 +102,20 @@ class Way(NamedTuple):
 
 
 def method_for(config: DiagonalConfig, problem: Problem) -> str:
-    """The method's name, `auto` resolved."""
+    """The method's name, `auto` resolved.
+
+    Raises:
+      InputError: if the network cannot be differentiated so.
+    """
+    if problem.is_program and config.method in ("exact", "neuron"):
+        raise InputError(
+            f"the method {config.method} is not for a program, which has derivatives in reverse "
+            "mode alone: use hutchinson, xdiag or coordinates."
+        )
     if config.method != "auto":
         return config.method
+    if problem.is_program:
+        return "hutchinson"
     if problem.model is not None and model_kind(problem.model) == "mlp":
         return "neuron"
     return "exact" if num_parameters(problem) <= EXACT_AT_MOST else "hutchinson"

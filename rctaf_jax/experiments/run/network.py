@@ -12,11 +12,13 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import Meta
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.config import RunConfig
+from rctaf_jax.config import DataConfig, RunConfig
+from rctaf_jax.data import load_data
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import CONFIG, read_config
-from rctaf_jax.models import Network, load_weights, network_of
+from rctaf_jax.models import Network, load_program, load_weights, network_of
 from rctaf_jax.models.normalisation import with_input
+from rctaf_jax.models.program import SUFFIX
 from rctaf_jax.plugins import PLACE, describe_error, import_part
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.methods.method import BASE
@@ -59,8 +61,9 @@ def load_network(
     """A network from a run's folder, a file of weights, or a function.
 
     Args:
-      source: a folder of `rctaf train` or one below members/ of a sweep; a file, as for
-        `models.load_weights`; or "package.module:function", whose function takes no arguments and
+      source: a folder of `rctaf train` or one below members/ of a sweep; a file of weights, as for
+        `models.load_weights`, or a program, as for `models.load_program`; or
+        "package.module:function", whose function takes no arguments and
         returns a `models.Network`, or `(apply, variables)` with `apply(variables, images)` the
         logits; a `models.Network` may also stand there itself.
       model, activation, mean, std, prefix: of a file that does not say them itself; see
@@ -75,12 +78,16 @@ def load_network(
       rctaf_jax.errors.InputError: nowhere is no run, no file and no package.module:function.
     """
     text, path = os.fspath(source), Path(source)
+    stated = {"model": model, "activation": activation, "mean": mean, "std": std, "prefix": prefix}
+    if path.is_file() and path.suffix.lower() == SUFFIX:
+        refuse_stated(text, **stated)
+        return load_program(path)
     if path.is_file():
         return load_weights(
             path, model=model, activation=activation, mean=mean, std=std, prefix=prefix
         )
     if path.is_dir() or PLACE.fullmatch(text):
-        refuse_stated(text, model=model, activation=activation, mean=mean, std=std, prefix=prefix)
+        refuse_stated(text, **stated)
         return open_run(path).network if path.is_dir() else call_function(text)
     raise InputError(f"{text} is no run, no file and no package.module:function.")
 
@@ -156,6 +163,19 @@ def _opened(
         num_classes=facts.num_classes,
     )
     return OpenedRun(network, variables if averaged else None, config)
+
+
+def image_shape_of(source: str, images: DataConfig | None) -> tuple[int, int, int]:
+    """Shape of a network's images: of those given, else of those that a run was trained on.
+
+    Raises:
+      InputError: if neither is known.
+    """
+    if images is not None:
+        return load_data(images).image_shape
+    if not is_run(source):
+        raise InputError(f"{source} does not say how large its images are: give --data.")
+    return read_typed(Path(source) / DATA, ImageFacts).image_shape
 
 
 def is_run(source: str) -> bool:

@@ -249,7 +249,7 @@ def test_functions_that_are_no_networks(module, images, capsys, words, message):
         ("attack {file} --data {images} --prefix ema", "'ema' is none of them"),
         ("hessian {run} --data {images}", "the network takes 1, in the last axis"),
         ("export {file} x.onnx", "unknown kind of weights file '.onnx'"),
-        ("export {run} x.npz --data digits", "an export needs no images"),
+        ("export {run} x.npz --data digits", "weights need no images: leave out --data"),
         ("export {mlp} x.npz --layout trades", "has no PyTorch names"),
         ("attack {mlp} --data {images} --epsilon 0.1", "are not those of this network for images"),
     ],
@@ -264,3 +264,41 @@ def test_what_does_not_fit_is_a_sentence(run, published, images, tmp_path, capsy
     error = " ".join(capsys.readouterr().err.split())
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_program_goes_everywhere(run, tmp_path, capsys):
+    """Written by the command, it is measured by every command, with the run's own verdicts."""
+    file, out = tmp_path / "network.jax", tmp_path / "out"
+    assert main(["export", str(run), str(file)]) == 0
+    expected, found = load_network(run), load_network(file)
+    images = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
+    np.testing.assert_allclose(found(images), expected(images), rtol=1e-5, atol=1e-6)
+    config = ["--config", str(run)]
+    for name in (str(run), str(file)):
+        words = ["evaluate", name, *config, "--pgd-steps", "2", "--output", str(out / "e")]
+        assert main(words) == 0
+        words = ["attack", name, *config, "--num-examples", "6", "--attacks", "apgd-ce", "fab-t"]
+        assert main([*words, "--output", str(tmp_path / f"attack-{Path(name).name}")]) == 0
+        words = ["hessian", name, *config, "--method", "hutchinson", "--num-probes", "4"]
+        assert main([*words, "--output", str(tmp_path / f"hessian-{Path(name).name}")]) == 0
+    reports = [
+        json.loads((tmp_path / f"attack-{name}" / "autoattack.json").read_text())
+        for name in (run.name, file.name)
+    ]
+    assert reports[0]["robust_accuracy"] == reports[1]["robust_accuracy"]
+    norms = [
+        json.loads((tmp_path / f"hessian-{name}" / "hessian.json").read_text())["rms"]
+        for name in (run.name, file.name)
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    capsys.readouterr()
+    for words, message in [
+        (["hessian", str(file), *config, "--method", "exact"], "the method exact is not for a pro"),
+        (["evaluate", str(file), *config, "--model", "resnet18"], "says itself what it is"),
+        (["export", str(run), str(file), "--layout", "trades"], "a program has no names"),
+        (["export", str(file), str(tmp_path / "w.npz")], "a function of one's own has no weights"),
+    ]:
+        assert main(words) == 2
+        error = " ".join(capsys.readouterr().err.split())
+        assert message in error
+        assert "Traceback" not in error
