@@ -155,13 +155,33 @@ def test_the_wheel_holds_one_package(tmp_path):
         assert needed in names
 
 
-def test_it_imports_from_anywhere(tmp_path):
+@pytest.fixture(scope="module")
+def installed() -> Path:
+    """The folder of the installed package, which the working folder may hide."""
+    code = "import importlib.util as u; print(u.find_spec('rctaf_jax').origin)"
+    command = [sys.executable, "-P", "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return Path(found.strip()).parent
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_the_install_is_a_folder_with_every_module_in_it(path, installed):
+    """Type checkers and editors run no import hooks: they look for files."""
+    place = path.relative_to(ROOT)
+    place = installed / (place.relative_to("rctaf_jax") if place.parts[0] == "rctaf_jax" else place)
+    assert place.is_file(), "a new file: install again, pip install -e '.[test]'"
+
+
+@pytest.mark.parametrize("is_clone", [False, True])
+def test_it_imports_from_anywhere(is_clone, tmp_path):
+    """In a clone Python sees the clone's `rctaf_jax/` first, which lacks the rooms beside it."""
     code = (
         "import rctaf_jax, rctaf_jax.eval, rctaf_jax.hessian, rctaf_jax.models, rctaf_jax.training;"
         "print(rctaf_jax.max_curvature(14.0, beta=1))"
     )
     command = [sys.executable, "-c", code]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    where = ROOT if is_clone else tmp_path
+    result = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) == 7.0
 
