@@ -134,16 +134,16 @@ def make_methods(benchmark: Benchmark, params: Params, product: Product) -> dict
     keys = jax.random.split(jax.random.key(0), 3)
 
     def hutchinson(num_products: int) -> HessianEstimate:
-        return estimate(run(init(params), keys[0], range(num_products), product))
+        return estimate(run(init(params), product, range(num_products), keys[0]))
 
     def blocks(num_products: int) -> HessianEstimate:
         size = benchmark.block_size
         numbers = range(num_products // (2 * size))
-        return estimate(xdiag.run(init(params), keys[1], numbers, product, block_size=size))
+        return estimate(xdiag.run(init(params), product, numbers, keys[1], block_size=size))
 
     def entries(num_products: int) -> HessianEstimate:
         start, numbers = coordinates.init(params), range(num_products)
-        state = coordinates.run(start, keys[2], numbers, product, params)
+        state = coordinates.run(start, product, params, numbers, keys[2])
         return coordinates.estimate(state, params)
 
     return {"hutchinson": hutchinson, "xdiag": blocks, "coordinates": entries}

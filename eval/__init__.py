@@ -1,12 +1,12 @@
 """Measurements of a network: clean accuracy, and robust accuracy under attack."""
 
 from .accuracy import CleanEvaluation, Interval, make_clean_evaluation, wilson_interval
-from .autoattack import AutoAttackResult, autoattack, make_autoattack, run_attack
+from .autoattack import AutoAttackResult, autoattack, make_autoattack
 from .autoattack.apgd import make_apgd, make_apgd_targeted
 from .autoattack.checks import AutoAttackWarning
 from .autoattack.fab import make_fab, make_fab_targeted
 from .autoattack.square import make_square
-from .pgd import PGDResult, make_fgsm, make_pgd
+from .pgd import PGDResult, make_fgsm, make_pgd, pgd_attack
 
 __all__ = [
     "AutoAttackResult",
@@ -24,6 +24,6 @@ __all__ = [
     "make_fgsm",
     "make_pgd",
     "make_square",
-    "run_attack",
+    "pgd_attack",
     "wilson_interval",
 ]

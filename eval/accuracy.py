@@ -38,6 +38,24 @@ class CleanEvaluation(NamedTuple):
     correct: Bool[np.ndarray, " N"]
     nonfinite: Bool[np.ndarray, " N"]
 
+    def summary(self) -> str:
+        """The accuracy with its interval."""
+        return share_line("clean", int(self.correct.sum()), len(self.correct))
+
+
+def share_line(name: str, successes: int, total: int) -> str:
+    """An accuracy in words, with Wilson's 95% interval.
+
+    Example:
+      >>> share_line("robust", 80, 100)
+      'robust: 80.00% (71.12 to 86.66), 80 of 100'
+    """
+    if not total:
+        return f"{name}: no example"
+    low, high = wilson_interval(successes, total)
+    share = f"{successes / total:.2%} ({100 * low:.2f} to {100 * high:.2f})"
+    return f"{name}: {share}, {successes:,} of {total:,}"
+
 
 def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> Interval:
     """Wilson's confidence interval for a proportion, such as an accuracy over a test set.

@@ -24,6 +24,7 @@ from rctaf_jax.projected_ascent import projected_ascent
 from rctaf_jax.threat_model import Scalar, norm_named, project, threat_model
 from rctaf_jax.values import lookup
 
+from .accuracy import share_line
 from .keys import threefry_key
 from .verdict import LogitsFn, NetworkVariables, judge_logits, require_allowed
 
@@ -48,6 +49,13 @@ class PGDResult(NamedTuple):
     adversarial: Float[np.ndarray, "N H W C"]
     nonfinite: Bool[np.ndarray, " N"]
 
+    def summary(self) -> str:
+        """The robust accuracy with its interval, and how many examples are neither."""
+        line = share_line("robust", int(self.robust.sum()), len(self.robust))
+        if not self.nonfinite.any():
+            return line
+        return f"{line}\nneither robust nor broken, logits not finite: {self.nonfinite.sum()}"
+
 
 class _Candidate(NamedTuple):
     """An image for each example, and what speaks for it."""
@@ -69,13 +77,58 @@ class _Attack(NamedTuple):
     num_restarts: int
 
 
+def pgd_attack(
+    logits_fn: Callable[[Pixels], Float[Array, "B classes"]],
+    images: Images,
+    labels: Labels,
+    key: Array,
+    *,
+    norm: str = "Linf",
+    epsilon: float = 8 / 255,
+    step_size: float | None = None,
+    num_steps: int = 20,
+    num_restarts: int = 1,
+    loss: str = "margin",
+    batch_size: int = 128,
+) -> PGDResult:
+    """PGD on any function from images to logits, in one call; see `make_pgd`.
+
+    Args:
+      logits_fn: images [B, H, W, C] in [0, 1] to logits, BatchNorm in inference mode.
+      images, labels, key, epsilon: as the attack of `make_pgd` takes them.
+      step_size: of each step; a quarter of epsilon when left out.
+      norm, num_steps, num_restarts, loss, batch_size: as for `make_pgd`.
+
+    Raises:
+      InputError: if an argument is not allowed.
+
+    Example:
+      >>> images = np.array([[0, 255], [120, 135]], np.uint8).reshape(2, 1, 1, 2)
+      >>> result = pgd_attack(
+      ...     lambda x: x.reshape(-1, 2), images, np.array([1, 1]), jax.random.key(0), epsilon=0.1
+      ... )
+      >>> result.summary()
+      'robust: 50.00% (9.45 to 90.55), 1 of 2'
+    """
+    attack = make_pgd(
+        lambda _, x: logits_fn(x),
+        norm=norm,
+        num_steps=num_steps,
+        num_restarts=num_restarts,
+        loss=loss,
+        batch_size=batch_size,
+    )
+    size = epsilon / 4 if step_size is None else step_size
+    return attack((), images, labels, key, epsilon, size)
+
+
 def make_pgd(
     logits_fn: LogitsFn,
     *,
     norm: str,
     num_steps: int,
     num_restarts: int = 1,
-    loss: str = "ce",
+    loss: str = "margin",
     batch_size: int,
 ) -> Callable[..., PGDResult]:
     """Makes a PGD attack, compiled once for all networks of one structure and all budgets.
@@ -89,8 +142,8 @@ def make_pgd(
       norm: a name in `threat_model.NORMS`.
       num_steps: gradient steps of each restart, at least 1.
       num_restarts: independent random starts, at least 1.
-      loss: a name in `PGD_LOSSES`: `ce`, or `margin`, whose gradient does not vanish where the
-          network is confident.
+      loss: a name in `PGD_LOSSES`: `margin`, or `ce`, whose gradient vanishes where the network is
+          confident.
       batch_size: examples at a time; the last batch is padded to it.
 
     Returns:

@@ -91,10 +91,10 @@ def _permutation(key: Array, array: int, size: int) -> Int[np.ndarray, " size"]:
 
 def run(
     state: CoordinateSums,
-    key: Array,
-    numbers: range,
     product: Product,
     params: Params,
+    numbers: range,
+    key: Array,
 ) -> CoordinateSums:
     """Adds many parameters.
 
@@ -103,11 +103,11 @@ def run(
 
     Args:
       state: sums so far.
-      key: of the whole run.
-      numbers: of the parameters in the run's order, such as `range(0, 64)`, then
-          `range(64, 128)`.
       product: v to H v.
       params: the parameters; only their structure, shapes and types are used.
+      numbers: of the parameters in the run's order, such as `range(0, 64)`, then
+          `range(64, 128)`.
+      key: of the whole run.
 
     Raises:
       InputError: if there are fewer parameters than numbers.
@@ -115,7 +115,7 @@ def run(
     Example, all entries of a diagonal matrix:
       >>> diagonal = jnp.array([1.0, 2.0, 3.0])
       >>> state = run(
-      ...     init(diagonal), jax.random.key(0), range(3), lambda v: diagonal * v, diagonal
+      ...     init(diagonal), lambda v: diagonal * v, diagonal, range(3), jax.random.key(0)
       ... )
       >>> print(state.square_sum, state.num_sampled)
       [14.] [3]

@@ -70,6 +70,15 @@ class HessianEstimate(NamedTuple):
     num_probes: int
     num_products: int
 
+    def summary(self) -> str:
+        """The metric (8) with its interval, in one sentence."""
+        whole, cost = self.mean_square, f"{self.num_products:,} Hessian-vector products"
+        if whole.is_negative:
+            return f"Hessian norm not known yet: q = {whole.q:.3g} after {cost}; take more."
+        error = whole.rms_standard_error
+        spread = "" if math.isnan(error) else f" +- {error:.2g}"
+        return f"Hessian norm {whole.rms:.4g}{spread} over {whole.size:,} parameters, by {cost}."
+
 
 class _Part(NamedTuple):
     """What one parameter array adds to q and to q without group g; only groups with terms."""
@@ -93,7 +102,7 @@ def estimate(sums: DiagonalSums) -> HessianEstimate:
       >>> import jax.numpy as jnp
       >>> from rctaf_jax.hessian import init, run
       >>> hessian = jnp.array([[2.0, 1.0], [1.0, 2.0]])
-      >>> sums = run(init(jnp.zeros(2)), jax.random.key(0), range(400), lambda v: hessian @ v)
+      >>> sums = run(init(jnp.zeros(2)), lambda v: hessian @ v, range(400), jax.random.key(0))
       >>> low, high = estimate(sums).mean_square.interval
       >>> low < 4.0 < high
       True

@@ -18,7 +18,7 @@ from .products import Params, Product
 from .sums import DiagonalSums
 
 
-def update(state: DiagonalSums, key: Array, probe: int, product: Product) -> DiagonalSums:
+def update(state: DiagonalSums, product: Product, probe: int, key: Array) -> DiagonalSums:
     """Adds one probe.
 
     Its signs depend on (key, probe) only and its group is `probe` modulo G. So a run may be
@@ -27,9 +27,9 @@ def update(state: DiagonalSums, key: Array, probe: int, product: Product) -> Dia
 
     Args:
       state: sums so far, from `sums.init`.
-      key: of the whole run, the same for all its probes; another one for another estimator.
-      probe: the probe's number, 0, 1, ...
       product: v to H v, for example what `make_dataset_product` binds.
+      probe: the probe's number, 0, 1, ...
+      key: of the whole run, the same for all its probes; another one for another estimator.
 
     Returns:
       The new sums; nothing waits for the device.
@@ -38,7 +38,7 @@ def update(state: DiagonalSums, key: Array, probe: int, product: Product) -> Dia
       >>> import jax.numpy as jnp
       >>> diagonal = jnp.array([1.0, 2.0, 3.0])
       >>> state = sums.init(diagonal, num_groups=2)
-      >>> print(update(state, jax.random.key(0), 0, lambda v: diagonal * v).group_sum[0])
+      >>> print(update(state, lambda v: diagonal * v, 0, jax.random.key(0)).group_sum[0])
       [1. 2. 3.]
     """
     signs = rademacher(key, probe, state.deviation)
@@ -64,9 +64,9 @@ def _multiply(signs: Params, product: Params) -> Params:
 
 def run(
     state: DiagonalSums,
-    key: Array,
-    probes: range,
     product: Product,
+    probes: range,
+    key: Array,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> DiagonalSums:
@@ -74,13 +74,13 @@ def run(
 
     Args:
       state: sums so far.
-      key: of the whole run.
-      probes: numbers of the probes, such as `range(0, 64)`, then `range(64, 128)`.
       product: v to H v.
+      probes: numbers of the probes, such as `range(0, 64)`, then `range(64, 128)`.
+      key: of the whole run.
       progress: called with the number of probes given to the device and their total.
     """
     for count, probe in enumerate(probes, start=1):
-        state = update(state, key, probe, product)
+        state = update(state, product, probe, key)
         if progress is not None:
             progress(count, len(probes))
     return state

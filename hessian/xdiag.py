@@ -62,7 +62,7 @@ def block_size_within(params: Params, *, num_bytes: int) -> int:
 
 
 def update(
-    state: DiagonalSums, key: Array, block: int, product: Product, *, block_size: int
+    state: DiagonalSums, product: Product, block: int, key: Array, *, block_size: int
 ) -> DiagonalSums:
     """Adds one block.
 
@@ -72,9 +72,9 @@ def update(
 
     Args:
       state: sums so far, from `sums.init`; G of 4 to 16 keeps them small.
-      key: of the whole run; another one for another estimator.
-      block: the block's number, 0, 1, ...
       product: v to H v, for a symmetric H.
+      block: the block's number, 0, 1, ...
+      key: of the whole run; another one for another estimator.
       block_size: k, at least 1.
 
     Returns:
@@ -86,7 +86,7 @@ def update(
     Example, exact for a matrix of rank 1:
       >>> u = jnp.array([1.0, 2.0, 3.0])
       >>> state = sums.init(u, num_groups=2)
-      >>> state = update(state, jax.random.key(0), 0, lambda v: u * (u @ v), block_size=2)
+      >>> state = update(state, lambda v: u * (u @ v), 0, jax.random.key(0), block_size=2)
       >>> print(state.group_sum[0].round(5), state.num_products)
       [1. 4. 9.] 4
     """
@@ -102,9 +102,9 @@ def update(
 
 def run(
     state: DiagonalSums,
-    key: Array,
-    blocks: range,
     product: Product,
+    blocks: range,
+    key: Array,
     *,
     block_size: int,
 ) -> DiagonalSums:
@@ -112,16 +112,16 @@ def run(
 
     Args:
       state: sums so far.
-      key: of the whole run.
-      blocks: numbers of the blocks, such as `range(0, 4)`, then `range(4, 8)`.
       product: v to H v, for a symmetric H.
+      blocks: numbers of the blocks, such as `range(0, 4)`, then `range(4, 8)`.
+      key: of the whole run.
       block_size: k, at least 1.
 
     Raises:
       InputError: as `update` does.
     """
     for block in blocks:
-        state = update(state, key, block, product, block_size=block_size)
+        state = update(state, product, block, key, block_size=block_size)
     return state
 
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Float
 
 from rctaf_jax.activations import Activation, parse_activation
+from rctaf_jax.errors import InputError
 
 from .registry import Variables, create
-from .table import first_channels
+from .table import first_channels, model_kind
 
 ApplyLogits = Callable[[Any, Float[Array, "batch height width channels"]], Array]
 
@@ -61,7 +62,8 @@ def network_of(
       activation: the only nonlinearity; its sharpness is that of the variables.
       facts: see `Network`.
       width, num_classes: as `create` takes them; None finds them in the variables (the width in the
-        first layer's channels, of which it must be an exact multiple).
+        first layer's channels, of which it must be an exact multiple). A model of one's own needs
+        `num_classes`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -71,10 +73,13 @@ def network_of(
       (5, 3)
     """
     found = parse_activation(activation)
+    is_own = model_kind(name) == "own"
     if num_classes is None:
+        if is_own:
+            raise InputError(f"model {name} is one of your own: give num_classes too.")
         num_classes = variables["params"]["dense"]["bias"].shape[0]
     if width is None:
-        width = _width(name, variables)
+        width = 1.0 if is_own else _width(name, variables)
     model = create(name, num_classes=num_classes, activation=found, width=width)
 
     def apply(variables: Variables, images: Array) -> Array:

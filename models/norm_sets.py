@@ -8,6 +8,8 @@ et al. 2020).
 from collections.abc import Mapping
 from typing import Any
 
+from rctaf_jax.errors import InputError
+
 
 def norm_set(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, Any]:
     """Scale and bias of every BatchNorm layer, {} for a network without.
@@ -16,10 +18,19 @@ def norm_set(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[
       params: the network's weights.
       batch_stats: its statistics, {"mean": ..., "var": ...} in each BatchNorm layer.
 
+    Raises:
+      InputError: a layer has statistics, and no scale and bias under the same name.
+
     Example:
       >>> norm_set({"dense": {"bias": 0}, "norm": {"bias": 1}}, {"norm": {"mean": 2, "var": 3}})
       {'norm': {'bias': 1}}
     """
+    for name in batch_stats:
+        if not isinstance(params, Mapping) or not isinstance(params.get(name), Mapping):
+            raise InputError(
+                f"the network has statistics called {name!r}, and no scale and bias of that name, "
+                "which a BatchNorm set of its own for each view would need."
+            )
     return {
         name: norm_set(params[name], inner) if _is_nested(inner) else dict(params[name])
         for name, inner in batch_stats.items()
@@ -45,4 +56,6 @@ def with_norm_set(params: Mapping[str, Any], norms: Mapping[str, Any]) -> dict[s
 
 
 def _is_nested(layer: Mapping[str, Any]) -> bool:
-    return all(isinstance(inner, Mapping) for inner in layer.values())
+    return isinstance(layer, Mapping) and all(
+        isinstance(inner, Mapping) for inner in layer.values()
+    )

@@ -55,6 +55,23 @@ def make_normalisation(
     return Normalisation(means, stds)
 
 
+def with_input(
+    variables: Mapping[str, Any],
+    mean: Sequence[float] | float | None,
+    std: Sequence[float] | float | None,
+    num_channels: int,
+) -> dict[str, Any]:
+    """A network's variables, with its own mean and std among them where it has some.
+
+    Raises:
+      InputError: as `make_normalisation` and `Normalisation.arrays` do.
+    """
+    normalisation = make_normalisation(mean, std)
+    if normalisation is None:
+        return dict(variables)
+    return {**variables, "input": normalisation.arrays(num_channels, jnp.float32)}
+
+
 def _floats(name: str, values: Any) -> tuple[float, ...]:
     listed = [values] if not hasattr(values, "__iter__") else list(values)
     try:

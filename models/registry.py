@@ -24,13 +24,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from rctaf_jax.activations import Activation, parse_activation
+from rctaf_jax.activations import Activation, ActivationFunction, parse_activation
 from rctaf_jax.errors import InputError
 
 from .initialisation import initial_values
 from .layers import LayerSettings
 from .normalisation import Normalisation, check_channels, make_normalisation, normalised
-from .table import build_network, model_kind
+from .own import ImageShape, OwnModel, init_own
+from .table import build_network, model_kind, own_model
 
 Variables = dict[str, Any]
 """`params`, `batch_stats`, `activation` and perhaps `input`, each a tree of dicts of arrays."""
@@ -122,12 +123,22 @@ def create(
         raise InputError(f"num_classes is {num_classes!r}; it must be an int of at least 2.")
     if not (isinstance(width, int | float) and 0 < width < float("inf")):
         raise InputError(f"width is {width!r}; it must be a positive, finite number.")
-    settings = LayerSettings(activation.function, _checked_dtype(dtype))
-    network = build_network(name, num_classes, settings, float(width))
+    dtype, kind = _checked_dtype(dtype), model_kind(name)
     normalisation = make_normalisation(mean, std)
-    init = _init_of(network, activation, normalisation)
-    apply = _apply_of(network, normalisation)
-    kind = model_kind(name)
+    own = own_model(name)
+    if own is None:
+        settings = LayerSettings(activation.function, dtype)
+        network = build_network(name, num_classes, settings, float(width))
+        init = _init_of(network, activation, normalisation)
+        apply = _apply_of(network, normalisation)
+    else:
+        if width != 1 or dtype != jnp.float32:
+            raise InputError(
+                f"model {name} is as it was written: width {width:g} and dtype {dtype.name} are "
+                "for models of this library."
+            )
+        init = _init_of_own(name, own, num_classes, activation, normalisation)
+        apply = _apply_of_own(own, num_classes, activation.function, normalisation)
     return Model(init, apply, name, kind, num_classes, float(width), activation.name)
 
 
@@ -159,13 +170,24 @@ def _init_of(
 
     def init(key: Key[Array, ""], image_shape: tuple[int, int, int]) -> Variables:
         values = initial_values(key, _shapes(network, tuple(image_shape)))
-        sharpness = activation_variables(activation, settings.param_dtype)
-        variables = {"batch_stats": {}, **values, "activation": sharpness}
-        if normalisation is None:
-            return variables
-        return variables | {"input": normalisation.arrays(image_shape[-1], settings.param_dtype)}
+        variables = {"batch_stats": {}, **values}
+        return _complete(variables, activation, normalisation, image_shape, settings.param_dtype)
 
     return init
+
+
+def _complete(
+    variables: Variables,
+    activation: Activation,
+    normalisation: Normalisation | None,
+    image_shape: ImageShape,
+    dtype: Any,
+) -> Variables:
+    """Variables with the activation's own, and the pixels' mean and std, if any."""
+    variables = {**variables, "activation": activation_variables(activation, dtype)}
+    if normalisation is None:
+        return variables
+    return variables | {"input": normalisation.arrays(image_shape[-1], dtype)}
 
 
 @functools.cache
@@ -187,11 +209,7 @@ def _apply_of(network: nn.Module, normalisation: Normalisation | None) -> Apply:
         train: bool = False,
         axis_name: str | None = None,
     ) -> tuple[Float[Array, "batch num_classes"], dict[str, Any]]:
-        if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
-            raise InputError(
-                f"images are {x.dtype} of shape {x.shape}; they must be floating-point of shape "
-                "(batch, height, width, channels)."
-            )
+        _check_images(x)
         check_channels(variables["params"], x)
         x = normalised(x, variables.get("input"), normalisation, param_dtype)
         variables = {name: part for name, part in variables.items() if name != "input"}
@@ -210,6 +228,56 @@ def _apply_of(network: nn.Module, normalisation: Normalisation | None) -> Apply:
         return logits, dict(moved.get("batch_stats", {}))
 
     return apply
+
+
+@functools.cache
+def _init_of_own(
+    name: str,
+    own: OwnModel,
+    num_classes: int,
+    activation: Activation,
+    normalisation: Normalisation | None,
+) -> Init:
+    def init(key: Key[Array, ""], image_shape: tuple[int, int, int]) -> Variables:
+        parts = init_own(name, own, key, image_shape, num_classes, activation)
+        return _complete(parts, activation, normalisation, image_shape, jnp.float32)
+
+    return init
+
+
+@functools.cache
+def _apply_of_own(
+    own: OwnModel,
+    num_classes: int,
+    function: ActivationFunction,
+    normalisation: Normalisation | None,
+) -> Apply:
+    def apply(
+        variables: Mapping[str, Any],
+        x: Float[Array, "batch height width channels"],
+        *,
+        train: bool = False,
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, "batch num_classes"], dict[str, Any]]:
+        _check_images(x)
+        x = normalised(x, variables.get("input"), normalisation, jnp.float32)
+        alpha = variables["activation"].get("alpha")
+        parts = {name: variables[name] for name in ("params", "batch_stats")}
+        logits, moved = own.apply(parts, x, train, num_classes, lambda x: function(x, alpha))
+        # Each device has normalised by its own examples; the statistics are of all.
+        if train and axis_name is not None:
+            moved = jax.lax.pmean(moved, axis_name)
+        return logits.astype(jnp.float32), moved
+
+    return apply
+
+
+def _check_images(x: Array) -> None:
+    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            f"images are {x.dtype} of shape {x.shape}; they must be floating-point of shape "
+            "(batch, height, width, channels)."
+        )
 
 
 _MISFITS = (

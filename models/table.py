@@ -1,19 +1,22 @@
 """The table of models: a row each, from its name to its network.
 
-A model that is added is a row here, and a class beside if it is of a new kind.
+A model that is added is a row here, and a class beside if it is of a new kind. One's own are beside
+the table: registered, or found in somebody's package.
 """
 
 import functools
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 
 from rctaf_jax.errors import InputError
+from rctaf_jax.plugins import find_part
 
 from .layers import LayerSettings
 from .mlp import MLP
+from .own import OwnModel
 from .preact_resnet import PreactForm, PreactResNet
 from .resnet import ResNet
 from .wide_resnet import uneven_wide_resnet, wide_resnet
@@ -32,7 +35,7 @@ def model_names() -> tuple[str, ...]:
       >>> model_names()[0]
       'resnet18'
     """
-    return tuple(row.form for row in _TABLE)
+    return (*(row.form for row in _TABLE), *_OWN)
 
 
 def model_kind(name: str) -> str:
@@ -42,7 +45,7 @@ def model_kind(name: str) -> str:
       name: as `create` takes it.
 
     Returns:
-      "resnet", "preact-resnet", "wide-resnet" or "mlp".
+      "resnet", "preact-resnet", "wide-resnet" or "mlp"; "own" for one's own.
 
     Raises:
       InputError: if no model has this name.
@@ -51,7 +54,7 @@ def model_kind(name: str) -> str:
       >>> model_kind("wrn-28-10")
       'wide-resnet'
     """
-    return _row(name)[0].kind
+    return "own" if own_model(name) is not None else _row(name)[0].kind
 
 
 def torch_layout(name: str) -> str | None:
@@ -67,7 +70,7 @@ def torch_layout(name: str) -> str | None:
       >>> torch_layout("wrn-28-10"), torch_layout("mlp-1x8")
       ('wide', None)
     """
-    return _row(name)[0].torch_layout
+    return None if own_model(name) is not None else _row(name)[0].torch_layout
 
 
 def first_channels(name: str) -> int:
@@ -100,12 +103,65 @@ def build_network(name: str, num_classes: int, settings: LayerSettings, width: f
     return row.build(settings, num_classes, functools.partial(_scaled, name, width), *numbers)
 
 
-def _row(name: str) -> tuple["_Row", list[int]]:
+def register_model(name: str, model: OwnModel) -> None:
+    """Make a model of one's own known by name, in this process.
+
+    Args:
+      name: for `create`, `--model` and `TrainConfig`; what has it already is replaced, unless it
+        is ours.
+      model: of `linen_model`, `nnx_model`, `equinox_model` or `function_model`.
+
+    Raises:
+      InputError: the name is none or one of ours, or the model is something else.
+    """
+    if not name or name != "".join(name.lower().split()) or ":" in name:
+        raise InputError(f"model name {name!r}: it must be in lower case, without spaces and ':'.")
+    if _found(name) is not None:
+        raise InputError(f"model name {name!r} is one of this library's: choose another.")
+    _OWN[name] = _checked_own(name, model)
+
+
+def own_model(name: str) -> OwnModel | None:
+    """The model of one's own with a name, or "package.module:name"; None if there is none.
+
+    Raises:
+      InputError: if it cannot be imported, or is no model.
+    """
+    if name not in _OWN and _found(name) is None:
+        part = find_part("models", name)
+        if part is not None:
+            _OWN[name] = _checked_own(name, part)
+    return _OWN.get(name)
+
+
+_OWN: dict[str, OwnModel] = {}
+
+
+def _checked_own(name: str, part: Any) -> OwnModel:
+    if isinstance(part, OwnModel):
+        return part
+    raise InputError(
+        f"model {name} is a {type(part).__name__}: make it one by rctaf_jax.models.linen_model, "
+        "nnx_model, equinox_model or function_model."
+    )
+
+
+def _found(name: str) -> tuple["_Row", list[int]] | None:
     """The row of the table that fits a name, and the numbers in the name."""
     for row in _TABLE:
         if match := re.fullmatch(row.pattern, name):
             return row, [int(number) for number in match.groups()]
-    raise InputError(f"unknown model {name!r}: choose one of {', '.join(model_names())}.")
+    return None
+
+
+def _row(name: str) -> tuple["_Row", list[int]]:
+    found = _found(name)
+    if found is None:
+        raise InputError(
+            f"unknown model {name!r}: choose one of {', '.join(model_names())}, or "
+            "package.module:name of your own."
+        )
+    return found
 
 
 def _scaled(name: str, width: float, *channels: int) -> tuple[int, ...]:

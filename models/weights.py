@@ -23,13 +23,13 @@ from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.array_file import read_arrays
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import write_arrays, write_bytes_atomic
-from rctaf_jax.typed_json import Positive, convert_typed
+from rctaf_jax.typed_json import AtLeast1, Positive, convert_typed
 from rctaf_jax.values import lookup, shortened
 
 from .network import Network, network_of
 from .normalisation import make_normalisation
 from .registry import Variables, activation_variables, create
-from .table import torch_layout
+from .table import model_kind, torch_layout
 from .torch_names import from_torch, to_torch, variables_of
 from .torch_state import architectures, find_network
 
@@ -47,12 +47,14 @@ class Description:
       model, width: as `create` takes them.
       activation: its text, with the variables' own sharpness.
       normalisation: mean and std of the pixels, for each channel; None without.
+      num_classes: of a model of one's own, whose arrays do not tell it; None for ours.
     """
 
     model: str
     width: Positive
     activation: str
     normalisation: tuple[tuple[float, ...], tuple[Positive, ...]] | None = None
+    num_classes: AtLeast1 | None = None
 
 
 class WeightsFile(NamedTuple):
@@ -188,19 +190,29 @@ def _model_of(path: Path, state: State, prefix: str | None) -> str:
 def _own(path: Path, state: State, own: Description, facts: Mapping[str, Any]) -> Network:
     """The network of a file of `save_weights`."""
     activation = parse_activation(own.activation)
-    if torch_layout(own.model) is None:
+    if own.num_classes is not None:
+        variables = _tree(state, activation)
+    elif torch_layout(own.model) is None:
         variables = _nested(path, state, own.model, activation, own.width)
     else:
         normalisation = make_normalisation(*(own.normalisation or (None, None)))
         arrays = find_network(state).arrays
         variables = variables_of(own.model, arrays, activation, normalisation, own.width)
-    return network_of(own.model, variables, activation, facts, width=own.width)
+    return network_of(
+        own.model, variables, activation, facts, width=own.width, num_classes=own.num_classes
+    )
+
+
+def _tree(state: State, activation: Activation) -> Variables:
+    """Variables under our own names."""
+    tree = jax.tree.map(jnp.asarray, unflatten_dict(dict(state), sep="."))
+    return {"params": {}, "batch_stats": {}, **tree, "activation": activation_variables(activation)}
 
 
 def _nested(path: Path, state: State, name: str, activation: Activation, width: float) -> Variables:
     """Variables under our own names, for a model without PyTorch's."""
     try:
-        tree = {"batch_stats": {}, **unflatten_dict(dict(state), sep=".")}
+        tree = _tree(state, activation)
         classes = tree["params"]["dense"]["bias"].shape[0]
         shape = (tree["params"]["hidden1"]["kernel"].shape[0], 1, 1)
         model = create(name, num_classes=classes, activation=activation, width=width)
@@ -210,8 +222,7 @@ def _nested(path: Path, state: State, name: str, activation: Activation, width: 
         fits = False
     if not fits:
         raise InputError(f"{path} is damaged: its arrays are not those of {name}; {_REMEDY}.")
-    arrays = jax.tree.map(jnp.asarray, tree)
-    return {**arrays, "activation": activation_variables(activation)}
+    return tree
 
 
 def _metadata(network: Network, variables: Variables) -> str:
@@ -228,7 +239,9 @@ def _metadata(network: Network, variables: Variables) -> str:
             tuple(np.ravel(scaling["mean"]).tolist()),
             tuple(np.ravel(scaling["std"]).tolist()),
         )
-    return json.dumps(asdict(Description(network.model, float(network.width), text, numbers)))
+    classes = network.num_classes if model_kind(network.model) == "own" else None
+    width = float(network.width)
+    return json.dumps(asdict(Description(network.model, width, text, numbers, classes)))
 
 
 def _read_safetensors(path: Path) -> tuple[State, str | None]:

@@ -19,7 +19,8 @@ class DataConfig:
     """Which images."""
 
     name: str = "digits"
-    """digits, cifar10, cifar100, a .npz file, a folder of pictures, or one that TFDS prepared."""
+    """digits, cifar10, cifar100, a .npz file, a folder of pictures, one that TFDS prepared, or
+    package.module:function."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
     image_size: AtLeast1 | None = None
@@ -53,6 +54,18 @@ class NetworkConfig:
     """Where TFDS keeps its datasets."""
     image_size: AtLeast1 | None = None
     """Resize a folder's pictures to so many pixels a side."""
+    num_train: AtLeast1 | None = None
+    """Take this many training images only, the classes balanced."""
+    num_test: AtLeast1 | None = None
+    """Take this many test images only, the classes balanced."""
+
+    @property
+    def images(self) -> DataConfig | None:
+        """The images that are stated; None where those of the run are meant."""
+        if self.data is None:
+            return None
+        sizes = (self.image_size, self.num_train, self.num_test)
+        return DataConfig(self.data, self.data_dir, *sizes)
 
     @property
     def network(self) -> dict[str, Any]:
@@ -66,7 +79,7 @@ class TrainConfig:
     """How a network is trained."""
 
     model: str = "resnet-mini"
-    """resnet-mini, resnet18, preact-resnet18, wrn-28-10, mlp-2x64, ..."""
+    """resnet-mini, resnet18, preact-resnet18, wrn-28-10, mlp-2x64, ..., or package.module:name."""
     width: Positive = 1.0
     """Multiplies the number of channels."""
     mean: tuple[float, ...] | None = None

@@ -1,7 +1,7 @@
 """Parts from elsewhere: `package.module:name`, and the entry points of installed packages.
 
-A package offers a part under a name by an entry point in one of the groups `rctaf_jax.activations`
-and `rctaf_jax.methods`:
+A package offers a part under a name by an entry point in one of the groups `rctaf_jax.activations`,
+`rctaf_jax.methods`, `rctaf_jax.models` and `rctaf_jax.datasets`:
 
     [project.entry-points."rctaf_jax.activations"]
     wave = "their_package.activations:wave"
@@ -25,7 +25,8 @@ def find_part(kind: str, name: str) -> Any:
     """The part that somebody's package has under a name, None if nobody has.
 
     Args:
-      kind: of part, which is also the end of the entry points' group: activations or methods.
+      kind: of part, which is also the end of the entry points' group: activations, methods, models
+        or datasets.
       name: package.module:name, or the name of an entry point.
 
     Raises:

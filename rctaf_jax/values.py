@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from rctaf_jax.errors import InputError
@@ -84,3 +85,12 @@ def check_seed(seed: int) -> None:
     """
     if not -(2**63) <= seed < 2**63:
         raise InputError(f"a seed has at most 64 bits, one of them its sign; received {seed}.")
+
+
+def short_name(source: str) -> str:
+    """What a folder may be called after a name, a path, or package.module:name.
+
+    >>> short_name("data/mine.npz"), short_name("theirs.nets:small"), short_name("digits")
+    ('mine', 'theirs.nets-small', 'digits')
+    """
+    return source.replace(":", "-") if ":" in source else Path(source).stem

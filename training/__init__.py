@@ -6,8 +6,11 @@ from .awp import adversarial_weights
 from .batches import DeviceBatch, DeviceData, make_sample
 from .methods.method import Budget, Memory, Method, Recipe, ViewLogits
 from .methods.registry import METHODS, make_method, register_method
+from .one_call import Callback, EpochReport, train
 from .own_loop import (
     LossAux,
+    acat_loss,
+    dajat_loss,
     dkl_loss,
     mart_loss,
     pgd_at_loss,
@@ -22,8 +25,10 @@ from .trainer import Trainer, device_data, make_trainer
 __all__ = [
     "METHODS",
     "Budget",
+    "Callback",
     "DeviceBatch",
     "DeviceData",
+    "EpochReport",
     "LossAux",
     "Memory",
     "Method",
@@ -35,8 +40,10 @@ __all__ = [
     "Trainer",
     "ViewLogits",
     "Weights",
+    "acat_loss",
     "adversarial_weights",
     "autoaugment",
+    "dajat_loss",
     "device_data",
     "dkl_loss",
     "initial_state",
@@ -53,4 +60,5 @@ __all__ = [
     "sgd",
     "standard_loss",
     "trades_loss",
+    "train",
 ]

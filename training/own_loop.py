@@ -10,11 +10,11 @@
 
 The attack runs in inference mode, as the released codes do; the loss is taken in training mode, the
 clean images first, and `aux.variables` holds what the network has moved meanwhile (BatchNorm's
-statistics). DAJAT sees several augmented views, each with its own BatchNorm set: it is a step of
-`make_step` alone.
+statistics). DAJAT sees several views of a batch, which the caller has augmented.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from rctaf_jax.aliases import Classes, Logits, Pixels
 from rctaf_jax.errors import InputError
 from rctaf_jax.threat_model import threat_model
 
-from .methods.method import BASE, Budget, Method, RecipeSetting, ViewLogits
+from .methods.method import Budget, Method, RecipeSetting, ViewLogits
 from .methods.registry import make_method, published
 
 ApplyInModes = Callable[[Any, Pixels, bool], tuple[Logits, Any]]
@@ -40,22 +40,23 @@ class LossAux(NamedTuple):
 
     Attributes:
       variables: as `apply` returned them last, in training mode.
-      adversarial: the images that were attacked, without gradient.
-      logits: those of the method's passes, by name: "clean", "adversarial" or both.
+      adversarial: the images that were attacked, without gradient; a tuple of them for a method
+        of several views.
+      logits: those of the method's passes, by name: "clean", "adversarial" or both; likewise.
       memory: to hand to the next step, {} for methods without.
     """
 
     variables: Any
-    adversarial: Pixels
-    logits: Mapping[str, Logits]
+    adversarial: Pixels | tuple[Pixels, ...]
+    logits: Mapping[str, Logits] | tuple[Mapping[str, Logits], ...]
     memory: PyTree
 
 
 def robust_loss(
     method: Method | str,
-    apply: ApplyInModes,
+    apply: ApplyInModes | Mapping[str, ApplyInModes],
     variables: Any,
-    images: Pixels,
+    images: Pixels | Sequence[Pixels],
     labels: Classes,
     key: PRNGKeyArray,
     *,
@@ -72,9 +73,11 @@ def robust_loss(
     Args:
       method: its name, or a `Method`.
       apply: `(variables, images, train)` to `(logits, variables)`; variables that nothing moves are
-          returned as they are.
+          returned as they are. For a method of several views also one for each of their names
+          ("base", "augmented"), each with a BatchNorm set of its own in the variables.
       variables: of the network, any tree.
-      images: [batch, ...] with pixels in [0, 1], floating-point.
+      images: [batch, ...] with pixels in [0, 1], floating-point; of several views one each, the
+        base view first.
       labels: [batch], integers.
       key: of the attack's start.
       norm: "Linf" or "L2".
@@ -89,29 +92,38 @@ def robust_loss(
       The mean over the batch, and a `LossAux`.
 
     Raises:
-      InputError: for a method that is unknown or has several views, numbers that cannot be, or
-        images and labels that do not fit.
+      InputError: for a method that is unknown, numbers that cannot be, or views, images and labels
+        that do not fit.
     """
     built, budget = _chosen(method, (norm, epsilon, step_size, num_steps), options)
-    _check(built, images, labels)
+    views = _checked_views(built, images, labels)
+    applies = apply if isinstance(apply, Mapping) else dict.fromkeys(built.views, apply)
     held = jax.lax.stop_gradient(variables)  # or the attack would be differentiated, for nothing
-    adversarial = built.perturb(
-        jax.random.split(key, len(images)),
-        lambda x: apply(held, x, False)[0],
-        images,
-        labels,
-        budget,
-    )
-    by_pass, logits, moved = {"clean": images, "adversarial": adversarial}, {}, variables
-    for which in built.passes:
-        logits[which], moved = apply(moved, by_pass[which], True)
-    views = [ViewLogits(logits)]
+    attacked, logits, moved = [], [], variables
+    for number, (name, clean) in enumerate(zip(built.views, views, strict=True)):
+        keys = jax.random.split(jax.random.fold_in(key, number) if number else key, len(clean))
+        predict = functools.partial(_logits, applies[name], held)
+        seen = {"clean": clean, "adversarial": built.perturb(keys, predict, clean, labels, budget)}
+        by_pass = {}
+        for which in built.passes:
+            by_pass[which], moved = applies[name](moved, seen[which], True)
+        attacked.append(seen["adversarial"])
+        logits.append(by_pass)
+    seen_views = [ViewLogits(by_pass) for by_pass in logits]
     if memory is None:
-        memory = built.memory.initial(next(iter(logits.values())).shape[-1])
-    value = built.loss(views, labels, memory)
-    observed = built.memory.observe(views, labels)
+        memory = built.memory.initial(next(iter(logits[0].values())).shape[-1])
+    value = built.loss(seen_views, labels, memory)
+    observed = built.memory.observe(seen_views, labels)
     after = built.memory.update(memory, observed, jnp.asarray(ends_epoch))
-    return value, LossAux(moved, adversarial, logits, jax.lax.stop_gradient(after))
+    after = jax.lax.stop_gradient(after)
+    if len(views) == 1:
+        return value, LossAux(moved, attacked[0], logits[0], after)
+    return value, LossAux(moved, tuple(attacked), tuple(logits), after)
+
+
+def _logits(apply: ApplyInModes, variables: Any, images: Pixels) -> Logits:
+    """In inference mode."""
+    return apply(variables, images, False)[0]
 
 
 def _chosen(
@@ -149,19 +161,29 @@ def _step_size(
     return epsilon / 4 if published is None else published * epsilon / RECIPES_EPSILON
 
 
-def _check(method: Method, images: Pixels, labels: Classes) -> None:
-    if method.views != (BASE,):
+def _checked_views(
+    method: Method, images: Pixels | Sequence[Pixels], labels: Classes
+) -> list[Pixels]:
+    """The images of each of a method's views.
+
+    Raises:
+      InputError: if they are too many or too few, or do not fit the labels.
+    """
+    views = list(images) if isinstance(images, Sequence) else [images]
+    if len(views) != len(method.views):
         raise InputError(
-            f"{method.name} sees {len(method.views)} views, each with its own BatchNorm set: build "
-            "its step with make_step."
+            f"{method.name} sees {len(method.views)} views of a batch ({', '.join(method.views)}); "
+            f"given are images of {len(views)}."
         )
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise InputError(f"images are {images.dtype}; they must be floating-point, in [0, 1].")
-    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise InputError(
-            f"labels are {labels.dtype} of shape {labels.shape}; they must be integers of shape "
-            f"({len(images)},), one for each image."
-        )
+    for view in views:
+        if not jnp.issubdtype(view.dtype, jnp.floating):
+            raise InputError(f"images are {view.dtype}; they must be floating-point, in [0, 1].")
+        if labels.shape != view.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise InputError(
+                f"labels are {labels.dtype} of shape {labels.shape}; they must be integers of "
+                f"shape ({len(view)},), one for each image."
+            )
+    return views
 
 
 def standard_loss(
@@ -233,3 +255,40 @@ def dkl_loss(
     """IKL's loss (Cui et al. 2024); hand `aux.memory` on as `memory`, and see `robust_loss`."""
     options = {"alpha": alpha, "beta": beta, "temperature": temperature}
     return robust_loss("dkl", apply, variables, images, labels, key, options=options, **attack)
+
+
+def dajat_loss(
+    apply: ApplyInModes | Mapping[str, ApplyInModes],
+    variables: Any,
+    views: Sequence[Pixels],
+    labels: Classes,
+    key: PRNGKeyArray,
+    *,
+    beta: float = 11.0,
+    js_weight: float = 2.0,
+    label_smoothing: float = 0.0,
+    **attack: Any,
+) -> tuple[Float[Array, ""], LossAux]:
+    """DAJAT's loss (Addepalli et al. 2022) of a base and two augmented views; see `robust_loss`.
+
+    The published options are those of ResNet-18 and ten classes; its budget grows over the epochs,
+    so epsilon and num_steps are the caller's.
+    """
+    options = {"beta": beta, "js_weight": js_weight, "label_smoothing": label_smoothing}
+    return robust_loss("dajat", apply, variables, views, labels, key, options=options, **attack)
+
+
+def acat_loss(
+    apply: ApplyInModes,
+    variables: Any,
+    images: Pixels,
+    labels: Classes,
+    key: PRNGKeyArray,
+    *,
+    beta: float = 11.0,
+    label_smoothing: float = 0.0,
+    **attack: Any,
+) -> tuple[Float[Array, ""], LossAux]:
+    """ACAT's loss, DAJAT's of the base view alone; see `robust_loss` and `dajat_loss`."""
+    options = {"beta": beta, "label_smoothing": label_smoothing}
+    return robust_loss("acat", apply, variables, images, labels, key, options=options, **attack)

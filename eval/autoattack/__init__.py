@@ -4,6 +4,6 @@
 many images, `ensemble` several in turn, and `store` keeps what is done.
 """
 
-from .interface import AutoAttackResult, autoattack, make_autoattack, run_attack
+from .interface import AutoAttackResult, autoattack, make_autoattack
 
-__all__ = ["AutoAttackResult", "autoattack", "make_autoattack", "run_attack"]
+__all__ = ["AutoAttackResult", "autoattack", "make_autoattack"]

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.batching import Images, Labels, PaddedBatch, check_examples, over_batches, pixels
 from rctaf_jax.errors import InputError
+from rctaf_jax.eval.accuracy import share_line
 from rctaf_jax.eval.keys import threefry_key
 from rctaf_jax.eval.verdict import NetworkVariables, judge_logits, require_allowed
 from rctaf_jax.threat_model import ThreatModel, norm_named, threat_model
@@ -56,6 +57,20 @@ class AutoAttackResult(NamedTuple):
     attacks: tuple[AttackReport, ...]
     warnings: tuple[str, ...]
 
+    def summary(self) -> str:
+        """Both accuracies with Wilson's 95% intervals, what each attack broke, and every doubt."""
+        total = len(self.robust)
+        lines = [
+            share_line("clean", int(self.correct.sum()), total),
+            share_line("robust", int(self.robust.sum()), total),
+        ]
+        if self.nonfinite.any():
+            lines.append(f"neither robust nor broken, logits not finite: {self.nonfinite.sum()}")
+        lines += [
+            f"{one.name} broke {one.broken.sum()} of {one.attacked.sum()}" for one in self.attacks
+        ]
+        return "\n".join([*lines, *(f"doubt: {sentence}" for sentence in self.warnings)])
+
 
 AttackWatcher = Callable[[AttackProgress], None]
 
@@ -64,13 +79,13 @@ def autoattack(
     logits_fn: Callable[..., Float[Array, "B classes"]],
     images: Images,
     labels: Labels,
+    key: Array,
     *,
     norm: str = "Linf",
     epsilon: float = 8 / 255,
     version: str = "standard",
-    attacks: Sequence[str | Attack] | None = None,
+    attacks: str | Attack | Sequence[str | Attack] | None = None,
     individual: bool = False,
-    key: Array,
     batch_size: int = 128,
     directory: str | Path | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -88,15 +103,15 @@ def autoattack(
           (images, keys), one key for each image.
       images: N images, uint8 or floating point in [0, 1].
       labels: N class indices.
+      key: of all random numbers; one that is not of threefry is made one of its first words.
       norm: `Linf`, `L2` or `L1`.
       epsilon: radius in pixels of [0, 1], above 0.
       version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
-      attacks: names of attacks, or attacks, instead of a version's. A name stands for the
+      attacks: an attack or its name, or several, instead of a version's. A name stands for the
           version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
           `rand`, else for the one in `versions.ATTACKS`.
       individual: run each attack on all correctly classified images, not only on those that
           withstood the others.
-      key: of all random numbers; one that is not of threefry is made one of its first words.
       batch_size: images at a time on each device.
       directory: where to keep what is done, to go on after an interruption.
       devices: all local ones when left out.
@@ -112,8 +127,8 @@ def autoattack(
     Example:
       >>> images = np.array([[0.1, 0.9], [0.49, 0.51]], np.float32).reshape(2, 1, 1, 2)
       >>> result = autoattack(
-      ...     lambda x: 4 * x.reshape(-1, 2), images, np.array([1, 1]),
-      ...     epsilon=0.1, attacks=["apgd-ce"], key=jax.random.key(0), batch_size=2,
+      ...     lambda x: 4 * x.reshape(-1, 2), images, np.array([1, 1]), jax.random.key(0),
+      ...     epsilon=0.1, attacks="apgd-ce", batch_size=2,
       ... )
       >>> result.robust.tolist(), result.robust_accuracy
       ([True, False], 0.5)
@@ -134,40 +149,12 @@ def autoattack(
     return run((), images, labels, key, epsilon, directory=directory, progress=progress)
 
 
-def run_attack(
-    attack: str | Attack,
-    key: Array,
-    logits_fn: Callable[..., Float[Array, "B classes"]],
-    images: Images,
-    labels: Labels,
-    threat: ThreatModel,
-    *,
-    batch_size: int = 128,
-    devices: Sequence[jax.Device] | None = None,
-) -> AutoAttackResult:
-    """One attack by itself, by the name it has in AutoAttack or as made by its factory.
-
-    Arguments and errors are as for `autoattack`.
-    """
-    return autoattack(
-        logits_fn,
-        images,
-        labels,
-        norm=threat.norm,
-        epsilon=threat.epsilon,
-        attacks=[attack],
-        key=key,
-        batch_size=batch_size,
-        devices=devices,
-    )
-
-
 def make_autoattack(
     logits_fn: Callable[..., Float[Array, "B classes"]],
     *,
     norm: str,
     version: str = "standard",
-    attacks: Sequence[str | Attack] | None = None,
+    attacks: str | Attack | Sequence[str | Attack] | None = None,
     individual: bool = False,
     batch_size: int,
     devices: Sequence[jax.Device] | None = None,
@@ -190,6 +177,7 @@ def make_autoattack(
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     is_random = version_of(version).is_random
+    listed = [attacks] if isinstance(attacks, str | Attack) else attacks
     chosen = tuple(jax.local_devices() if devices is None else devices)
 
     def ask(variables: NetworkVariables, images: Array, keys: Array) -> Array:
@@ -198,8 +186,8 @@ def make_autoattack(
 
     @functools.cache
     def programs_for(num_classes: int) -> tuple[PoolPrograms, ...]:
-        listed = attacks_named(version, attacks, norm=norm, num_classes=num_classes)
-        return tuple(make_pool_programs(attack, ask) for attack in listed)
+        named = attacks_named(version, listed, norm=norm, num_classes=num_classes)
+        return tuple(make_pool_programs(attack, ask) for attack in named)
 
     answers = _make_answers(ask, batch_size)
 

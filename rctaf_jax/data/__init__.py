@@ -2,7 +2,7 @@
 
 from .arrays import from_arrays, from_examples
 from .dataset import Dataset, Split
-from .named import NAMES, load, load_data, subset
+from .named import NAMES, load, load_data, register_dataset, subset
 
 __all__ = [
     "NAMES",
@@ -12,5 +12,6 @@ __all__ = [
     "from_examples",
     "load",
     "load_data",
+    "register_dataset",
     "subset",
 ]

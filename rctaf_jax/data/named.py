@@ -6,6 +6,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,37 @@ import numpy as np
 from rctaf_jax.config import DataConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import expand_home
+from rctaf_jax.plugins import describe_error, find_part
 
 from . import npz as npz_source
 from . import tfds as tfds_source
 from .dataset import Dataset, Split
 from .image_folder import is_image_folder, read_image_folder
 
-__all__ = ["NAMES", "Dataset", "Split", "load", "subset"]
+__all__ = ["NAMES", "Dataset", "Split", "load", "register_dataset", "subset"]
 
 NAMES = ("digits", *tfds_source.CIFAR)
+_OWN: dict[str, Callable[[], Dataset]] = {}
+
+
+def register_dataset(name: str, make: Callable[[], Dataset]) -> None:
+    """Makes a dataset known by name, in this process.
+
+    Args:
+        name: for `load` and `--data`; what has it already is replaced, unless it is ours.
+        make: returns the images, as `from_arrays` or `from_examples` make them.
+
+    Raises:
+        InputError: for a name that is none or one of ours.
+    """
+    if not name or name != "".join(name.lower().split()) or set(name) & set(":/\\."):
+        raise InputError(
+            f"dataset name {name!r}: it must be in lower case, without spaces, dots, colons and "
+            "slashes"
+        )
+    if name in NAMES:
+        raise InputError(f"dataset name {name!r} is one of this library's: choose another")
+    _OWN[name] = make
 
 
 def load(
@@ -35,7 +58,9 @@ def load(
 
     Args:
         name: `digits`, `cifar10`, `cifar100`, a path that ends in `.npz`, a folder of pictures
-            (see `read_image_folder`), or a folder that TFDS prepared.
+            (see `read_image_folder`), a folder that TFDS prepared, a name of `register_dataset`
+            or of an installed package (entry points `rctaf_jax.datasets`), or
+            `package.module:function` of a function that returns a `Dataset`.
         data_dir: where to look for CIFAR first: a TFDS data folder, or the dataset's own folder.
             TFDS's default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`) comes second. If neither
             has it and TensorFlow is installed, TFDS downloads and prepares it.
@@ -67,10 +92,34 @@ def load(
         return npz_source.read_npz(path)
     if is_folder:
         return tfds_source.read_prepared(path)
+    make = _OWN[text] if text in _OWN else find_part("datasets", text)
+    if make is not None:
+        return _made(text, make)
     raise InputError(
-        f"unknown dataset {text!r}: expected {', '.join(NAMES)}, a path that ends in .npz, a "
-        "folder of pictures, a folder for each class, or an existing folder that TFDS prepared"
+        f"unknown dataset {text!r}: expected {', '.join((*NAMES, *_OWN))}, a path that ends in "
+        ".npz, a folder of pictures, a folder for each class, an existing folder that TFDS "
+        "prepared, or package.module:function of your own"
     )
+
+
+def _made(name: str, make: Callable[[], Dataset]) -> Dataset:
+    """What somebody's function returns, or the dataset that stands in its place.
+
+    Raises:
+        InputError: if it fails, or returns something else.
+    """
+    try:
+        made = make if isinstance(make, Dataset) else make()
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    except Exception as error:  # it is somebody's own
+        raise InputError(f"{name} failed: {describe_error(error)}") from error
+    if not isinstance(made, Dataset):
+        raise InputError(
+            f"{name} returned a {type(made).__name__}: it must return what "
+            "rctaf_jax.data.from_arrays or from_examples makes"
+        )
+    return made
 
 
 def load_data(config: DataConfig) -> Dataset:

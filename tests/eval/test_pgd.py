@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.eval import PGDResult, make_fgsm, make_pgd
+from rctaf_jax.eval import PGDResult, make_fgsm, make_pgd, pgd_attack
 from rctaf_jax.eval.pgd import PGD_LOSSES
 from rctaf_jax.threat_model import NORMS
 
@@ -266,3 +266,33 @@ def test_keys_of_other_implementations_do_not_depend_on_batches(examples: Exampl
         for size in (60, 7)
     ]
     np.testing.assert_array_equal(*found)
+
+
+def test_one_call_is_the_attack():
+    made = make_pgd(_curved, norm="L2", num_steps=4, num_restarts=2, batch_size=7)
+    expected = made(WEIGHTS, GREY[0], GREY[1], KEY, 0.3, 0.075)
+    result = pgd_attack(
+        lambda x: _curved(WEIGHTS, x),
+        GREY[0],
+        GREY[1],
+        KEY,
+        norm="L2",
+        epsilon=0.3,
+        num_steps=4,
+        num_restarts=2,
+    )
+    np.testing.assert_array_equal(result.adversarial, expected.adversarial)
+    share = f"{result.robust.mean():.2%}"
+    assert result.summary().startswith(f"robust: {share} (")
+    odd = result._replace(nonfinite=np.ones(len(GREY[1]), bool))
+    assert odd.summary().endswith(f"logits not finite: {len(GREY[1])}")
+
+
+def test_a_confident_network_is_attacked_too():
+    """Cross-entropy has no gradient left where logits are large; the default loss has."""
+    images = np.full((6, 1, 1, 2), [0.45, 0.55], np.float32)
+    labels = np.ones(6, int)
+    result = pgd_attack(
+        lambda x: 1e6 * x.reshape(-1, 2), images, labels, KEY, epsilon=0.1, num_steps=5
+    )
+    assert not result.robust.any()

@@ -38,7 +38,7 @@ def _product(vector: Params) -> Params:
 
 
 def _run(numbers: range, key: jax.Array = KEY) -> coordinates.CoordinateSums:
-    return coordinates.run(coordinates.init(_params()), key, numbers, _product, _params())
+    return coordinates.run(coordinates.init(_params()), _product, _params(), numbers, key)
 
 
 def _simulated(key: jax.Array, count: int) -> HessianEstimate:
@@ -127,7 +127,7 @@ def test_unbiased_and_honest_about_its_error() -> None:
 
 def test_resuming_is_exact_and_parts_merge() -> None:
     whole = _run(range(14))
-    resumed = coordinates.run(_run(range(6)), KEY, range(6, 14), _product, _params())
+    resumed = coordinates.run(_run(range(6)), _product, _params(), range(6, 14), KEY)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     merged = coordinates.merge(_run(range(0, 14, 2)), _run(range(1, 14, 2)))
     for one, other in zip(merged, whole, strict=True):

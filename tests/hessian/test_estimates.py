@@ -55,7 +55,7 @@ def _product(vector: Params) -> Params:
 
 def _stream(seed: int, num_probes: int, num_groups: int) -> DiagonalSums:
     start = init(_params(), num_groups=num_groups)
-    return run(start, jax.random.key(seed), range(num_probes), _product)
+    return run(start, _product, range(num_probes), jax.random.key(seed))
 
 
 def _many(num_probes: int, num_groups: int) -> list[HessianEstimate]:
@@ -65,7 +65,7 @@ def _many(num_probes: int, num_groups: int) -> list[HessianEstimate]:
     @jax.vmap
     def one(key: jax.Array) -> DiagonalSums:
         def step(probe: int, state: DiagonalSums) -> DiagonalSums:
-            return update(state, key, probe, _product)
+            return update(state, _product, probe, key)
 
         return jax.lax.fori_loop(0, num_probes, step, init(_params(), num_groups=num_groups))
 
@@ -217,3 +217,14 @@ def test_an_exact_array_without_entries() -> None:
     result = exact_estimate({"a": np.zeros((0, 3)), "b": np.array([3.0])}, num_products=1)
     assert result.mean_square.q == 9
     assert [row.q for _, row in result.layers] == [0, 9]
+
+
+def test_a_summary_is_the_metric():
+    result = exact_estimate({"a": jnp.array([3.0, 4.0])}, num_products=2)
+    assert result.summary() == (
+        "Hessian norm 3.536 +- 0 over 2 parameters, by 2 Hessian-vector products."
+    )
+    negative = result._replace(mean_square=result.mean_square._replace(q=-0.5, is_negative=True))
+    assert "not known yet: q = -0.5 after 2" in negative.summary()
+    untold = result.mean_square._replace(rms_standard_error=math.nan)
+    assert "+-" not in result._replace(mean_square=untold).summary()

@@ -50,7 +50,7 @@ def _assert_close(one: DiagonalSums, other: DiagonalSums) -> None:
 def test_diagonal_hessian_is_exact_with_one_probe() -> None:
     diagonal = {"a": jnp.arange(4.0).reshape(2, 2), "b": jnp.array([-1.0, 7.0])}
     state = update(
-        init(_zeros(), num_groups=2), KEY, 3, lambda v: jax.tree.map(jnp.multiply, diagonal, v)
+        init(_zeros(), num_groups=2), lambda v: jax.tree.map(jnp.multiply, diagonal, v), 3, KEY
     )
     assert state.num_terms.tolist() == [0, 1]
     assert state.num_products == 1
@@ -79,7 +79,7 @@ def test_bias_and_variance_laws(num_probes: int) -> None:
     """Mean, variance of an entry and squared norm of the mean of m probes, over 4,000 runs."""
 
     def mean_of_probes(key: jax.Array) -> jax.Array:
-        state = run(init(_zeros(), num_groups=2), key, range(num_probes), _product)
+        state = run(init(_zeros(), num_groups=2), _product, range(num_probes), key)
         total = jax.tree.map(lambda groups: groups.sum(axis=0) / num_probes, state.group_sum)
         return jnp.concatenate([total["a"].ravel(), total["b"]])
 
@@ -97,17 +97,17 @@ def test_bias_and_variance_laws(num_probes: int) -> None:
 
 
 def test_resuming_is_exact() -> None:
-    whole = run(init(_zeros(), num_groups=3), KEY, range(7), _product)
-    half = run(init(_zeros(), num_groups=3), KEY, range(4), _product)
-    resumed = run(half, KEY, range(4, 7), _product)
+    whole = run(init(_zeros(), num_groups=3), _product, range(7), KEY)
+    half = run(init(_zeros(), num_groups=3), _product, range(4), KEY)
+    resumed = run(half, _product, range(4, 7), KEY)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert whole.num_terms.tolist() == [3, 2, 2]
 
 
 def test_dealing_out_and_merging_equals_one_run() -> None:
-    whole = run(init(_zeros(), num_groups=3), KEY, range(10), _product)
+    whole = run(init(_zeros(), num_groups=3), _product, range(10), KEY)
     dealt = [
-        run(init(_zeros(), num_groups=3), KEY, range(rank, 10, 4), _product) for rank in range(4)
+        run(init(_zeros(), num_groups=3), _product, range(rank, 10, 4), KEY) for rank in range(4)
     ]
     merged = dealt[0]
     for state in dealt[1:]:
@@ -124,9 +124,9 @@ def test_states_on_several_devices() -> None:
     for rank, device in enumerate(devices[:2]):
         start = jax.device_put(init(_zeros(), num_groups=2), device)
         key = jax.device_put(KEY, device)
-        parts.append(run(start, key, range(rank, 6, 2), _product))
+        parts.append(run(start, _product, range(rank, 6, 2), key))
     merged = merge(*jax.device_get(parts))
-    _assert_close(merged, run(init(_zeros(), num_groups=2), KEY, range(6), _product))
+    _assert_close(merged, run(init(_zeros(), num_groups=2), _product, range(6), KEY))
 
 
 def test_batch_split_and_devices_do_not_matter() -> None:
@@ -147,7 +147,7 @@ def test_batch_split_and_devices_do_not_matter() -> None:
     ):
         bind = make_dataset_product(losses, batch_size=batch_size, devices=devices)
         product = bind(params, (), images, labels)
-        results.append(estimate(run(init(params, num_groups=2), KEY, range(4), product)))
+        results.append(estimate(run(init(params, num_groups=2), product, range(4), KEY)))
     for other in results[1:]:
         assert other.mean_square.q == pytest.approx(results[0].mean_square.q, rel=1e-13)
         for name in params:
@@ -166,12 +166,12 @@ def test_every_probe_of_a_structure_shares_one_program() -> None:
     seen: list[tuple[int, int]] = []
     state = run(
         init(_zeros(), num_groups=5),
-        KEY,
-        range(6),
         product,
+        range(6),
+        KEY,
         progress=lambda done, total: seen.append((done, total)),
     )
-    run(state, jax.random.key(9), range(6, 9), product)
+    run(state, product, range(6, 9), jax.random.key(9))
     assert len(traced) == 1
     assert rademacher._cache_size() <= before + 1
     assert seen == [(number, 6) for number in range(1, 7)]

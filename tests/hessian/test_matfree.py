@@ -50,7 +50,7 @@ def test_hutchinson_and_its_standard_error() -> None:
         stochtrace.monte_carlo_diagonal(), lambda _: samples
     )
     mean, error = theirs(product, KEY)
-    ours = estimate(hutchinson.run(init(params()), KEY, range(NUM_PROBES), product))
+    ours = estimate(hutchinson.run(init(params()), product, range(NUM_PROBES), KEY))
     assert_equal_trees(ours.diagonal, mean)
     # Theirs is divided by m, ours by m - 1, without bias.
     unbiased = (NUM_PROBES / (NUM_PROBES - 1)) ** 0.5
@@ -62,6 +62,6 @@ def test_hutchinson_and_its_standard_error() -> None:
 def test_a_block_of_xdiag() -> None:
     samples = signs(BLOCK_SIZE)
     theirs = stochtrace.estimator_leave_one_out(stochtrace.leave_one_out_xdiag(), lambda _: samples)
-    state = xdiag.update(init(params()), KEY, 0, product, block_size=BLOCK_SIZE)
+    state = xdiag.update(init(params()), product, 0, KEY, block_size=BLOCK_SIZE)
     ours = jax.tree.map(lambda leaf: leaf[0], state.group_sum)
     assert_equal_trees(ours, theirs(product, KEY))

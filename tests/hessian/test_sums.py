@@ -95,7 +95,7 @@ def test_parameters_of_16_bits_are_summed_in_32() -> None:
     diagonal = jnp.asarray(TERMS[0], jnp.float32)
     params = jnp.zeros(5, jnp.bfloat16)
     sums = run(
-        init(params), jax.random.key(0), range(20), lambda v: diagonal * v.astype(jnp.float32)
+        init(params), lambda v: diagonal * v.astype(jnp.float32), range(20), jax.random.key(0)
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(sums[2:])} == {jnp.dtype("float32")}
     found = estimate(sums).mean_square.q
@@ -108,5 +108,5 @@ def test_probes_of_parameters_of_16_bits_can_be_multiplied() -> None:
     def product(vector: jax.Array) -> jax.Array:
         return hessian_vector_product(lambda w: jnp.sum(w**3), params, vector)
 
-    sums = run(init(params), jax.random.key(0), range(4), product)
+    sums = run(init(params), product, range(4), jax.random.key(0))
     np.testing.assert_allclose(estimate(sums).diagonal, [6, 6, 6])

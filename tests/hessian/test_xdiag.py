@@ -129,8 +129,8 @@ def test_exact_when_the_products_span_the_range(dtype: type, tolerance: float) -
 def test_a_block_of_one_is_a_probe_of_hutchinsons() -> None:
     matrix = _symmetric(10)
     product, start = _product_of(matrix), init(_tree(jnp.zeros(10)), num_groups=2)
-    block = xdiag.run(start, KEY, range(5), product, block_size=1)
-    probes = run(start, KEY, range(5), product)
+    block = xdiag.run(start, product, range(5), KEY, block_size=1)
+    probes = run(start, product, range(5), KEY)
     for one, other in zip(
         jax.tree.leaves(block.group_sum), jax.tree.leaves(probes.group_sum), strict=True
     ):
@@ -148,7 +148,7 @@ MATRIX = _symmetric(24) / 24 + _symmetric(24, 3, 1)
 
 def _run(blocks: range, key: jax.Array = KEY, num_groups: int = 4) -> DiagonalSums:
     start = init(_tree(jnp.zeros(24)), num_groups=num_groups)
-    return xdiag.run(start, key, blocks, PRODUCT, block_size=3)
+    return xdiag.run(start, PRODUCT, blocks, key, block_size=3)
 
 
 PRODUCT = _product_of(MATRIX)
@@ -185,7 +185,7 @@ def test_unbiased_and_honest_about_its_error() -> None:
 
 def test_resuming_is_exact_and_parts_merge() -> None:
     whole = _run(range(7))
-    resumed = xdiag.run(_run(range(3)), KEY, range(3, 7), PRODUCT, block_size=3)
+    resumed = xdiag.run(_run(range(3)), PRODUCT, range(3, 7), KEY, block_size=3)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     merged = merge(_run(range(0, 7, 2)), _run(range(1, 7, 2)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11), merged, whole)
@@ -237,8 +237,8 @@ def _at_equal_cost(
     start = init(_tree(jnp.zeros(len(hessian))), num_groups=2)
     blocks = range(num_products // (2 * block_size))
     return (
-        estimate(xdiag.run(start, key, blocks, product, block_size=block_size)),
-        estimate(run(start, key, range(num_products), product)),
+        estimate(xdiag.run(start, product, blocks, key, block_size=block_size)),
+        estimate(run(start, product, range(num_products), key)),
     )
 
 
@@ -290,7 +290,7 @@ def test_memory_is_as_stated() -> None:
         return result
 
     before = sum(array.nbytes for array in jax.live_arrays())
-    xdiag.update(state, KEY, 0, product, block_size=block_size)
+    xdiag.update(state, product, 0, KEY, block_size=block_size)
     stated = (block_size + xdiag.NUM_WORKING_VECTORS) * 8 * size
     assert len(alive) == 2 * block_size
     assert block_size * 8 * size < max(alive) - before <= stated
@@ -309,6 +309,6 @@ def test_block_size_from_a_budget() -> None:
 def test_bad_input() -> None:
     start = init(jnp.zeros(3), num_groups=2)
     with pytest.raises(InputError, match="block_size must be at least 1, got 0"):
-        xdiag.update(start, KEY, 0, lambda v: v, block_size=0)
+        xdiag.update(start, lambda v: v, 0, KEY, block_size=0)
     with pytest.raises(InputError, match="a Hessian-vector product is not finite"):
-        xdiag.update(start, KEY, 0, lambda v: v * jnp.nan, block_size=2)
+        xdiag.update(start, lambda v: v * jnp.nan, 0, KEY, block_size=2)

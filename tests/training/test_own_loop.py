@@ -1,7 +1,5 @@
 """The methods' losses in loops of one's own: our models, Linen, NNX, Equinox."""
 
-import functools
-
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -12,13 +10,16 @@ import pytest
 from flax import nnx
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.losses import cross_entropy, kl_divergence
-from rctaf_jax.models import create
+from rctaf_jax.losses import cross_entropy, jensen_shannon, kl_divergence
+from rctaf_jax.models import create, norm_set, with_norm_set
 from rctaf_jax.training import (
     METHODS,
+    acat_loss,
+    dajat_loss,
     dkl_loss,
     make_method,
     mart_loss,
+    own_loop,
     pgd_at_loss,
     robust_loss,
     standard_loss,
@@ -154,7 +155,7 @@ def test_trades_is_its_formula(images, labels):
         (trades_loss, {"clean", "adversarial"}),
         (mart_loss, {"clean", "adversarial"}),
         (dkl_loss, {"clean", "adversarial"}),
-        (functools.partial(robust_loss, "acat"), {"clean", "adversarial"}),
+        (acat_loss, {"clean", "adversarial"}),
     ],
 )
 def test_every_method_has_one(loss, passes, images, labels):
@@ -183,6 +184,54 @@ def test_dkls_table_is_handed_on(images, labels):
     assert not np.allclose(table, 1 / 4)
 
 
+def test_dajat_is_its_formula(images, labels):
+    """Three views, the augmented ones with a BatchNorm set of their own."""
+    model = create("resnet-mini", num_classes=4, activation="swish", width=0.25)
+    variables = model.init(jax.random.key(0), images.shape[1:])
+    own = norm_set(variables["params"], variables["batch_stats"])
+    both = {"base": variables, "augmented": (own, variables["batch_stats"])}
+
+    def base(both, x, train):
+        logits, statistics = model.apply(both["base"], x, train=train)
+        return logits, {**both, "base": {**both["base"], "batch_stats": statistics}}
+
+    def augmented(both, x, train):
+        (norms, statistics), shared = both["augmented"], both["base"]
+        params = with_norm_set(shared["params"], norms)
+        seen = {**shared, "params": params, "batch_stats": statistics}
+        logits, statistics = model.apply(seen, x, train=train)
+        return logits, {**both, "augmented": (norms, statistics)}
+
+    views = (images, images[:, ::-1], 1 - images)
+    applies = {"base": base, "augmented": augmented}
+    settings = {"epsilon": EPSILON, "step_size": 0.02, "num_steps": 2}
+    value, aux = dajat_loss(applies, both, views, labels, KEY, beta=5.0, js_weight=3.0, **settings)
+    perturb = make_method("dajat", {"beta": 5.0, "js_weight": 3.0, "label_smoothing": 0.0}).perturb
+    clean, divergences, moved = [], [], both
+    for number, (apply, x) in enumerate(zip((base, augmented, augmented), views, strict=True)):
+        keys = jax.random.split(jax.random.fold_in(KEY, number) if number else KEY, SIZE)
+        budget = Budget("Linf", EPSILON, 0.02, 2)
+        attacked = perturb(keys, lambda x, a=apply: a(both, x, False)[0], x, labels, budget)
+        np.testing.assert_array_equal(aux.adversarial[number], attacked)
+        logits, moved = apply(moved, x, True)
+        adversarial, moved = apply(moved, attacked, True)
+        clean.append(logits)
+        divergences.append(
+            (cross_entropy(logits, labels) + 5 * kl_divergence(logits, adversarial)).mean()
+        )
+    expected = sum(divergences) / 3 + 3 * jensen_shannon(clean).mean()
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, aux.variables, moved)
+    assert [set(logits) for logits in aux.logits] == [{"clean", "adversarial"}] * 3
+
+
+def test_a_network_without_norms_takes_one_apply(images, labels):
+    apply, variables = equinox(images)
+    views = (images, images, images)
+    value, _ = dajat_loss(apply, variables, views, labels, KEY, epsilon=EPSILON, num_steps=1)
+    assert np.isfinite(value)
+
+
 def test_a_method_of_ones_own(images, labels):
     apply, variables = equinox(images)
     method = make_method("mart", {"weight": 2.0})._replace(name="mine")
@@ -195,7 +244,8 @@ def test_a_method_of_ones_own(images, labels):
 @pytest.mark.parametrize(
     ("method", "changes", "message"),
     [
-        ("dajat", {}, "dajat sees 3 views"),
+        ("dajat", {}, r"dajat sees 3 views of a batch \(base, .* given are images of 1"),
+        ("trades", {"images": [jnp.zeros((SIZE, 64))] * 2}, "given are images of 2"),
         ("mixup", {}, "unknown method 'mixup'"),
         ("trades", {"options": {"weight": 3.0}}, "trades has the options beta; given are beta, w"),
         ("trades", {"norm": "L2"}, "published step sizes are for Linf: give step_size for L2"),
@@ -218,6 +268,6 @@ def test_wrong_arguments(method, changes, message, images, labels):
         robust_loss(method, apply, variables, data.pop("images"), data.pop("labels"), KEY, **data)
 
 
-def test_all_methods_of_one_view_are_here():
-    single = {name for name, row in METHODS.items() if name != "dajat"}
-    assert single == {"standard", "pgd-at", "trades", "mart", "dkl", "acat"}
+def test_every_method_has_a_loss_of_its_name():
+    functions = {name.removesuffix("_loss").replace("_", "-") for name in vars(own_loop)}
+    assert set(METHODS) <= functions

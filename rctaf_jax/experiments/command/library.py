@@ -60,9 +60,12 @@ class DataCommand:
     """Load a dataset, preparing it if need be, and say what is in it."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """digits, cifar10, cifar100, a .npz file, or a folder that TFDS prepared."""
+    """digits, cifar10, cifar100, a .npz file, a folder of pictures, one that TFDS prepared, or
+    package.module:function."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
+    image_size: int | None = None
+    """Resize a folder's pictures to so many pixels a side."""
 
     def run(self, console: Console, command: str) -> None:
         """Load, print."""
@@ -70,7 +73,7 @@ class DataCommand:
         from rctaf_jax.experiments.show.tables import dataset_table
 
         say(console, f"Loading {self.name}.")
-        console.print(dataset_table(load(self.name, self.data_dir)))
+        console.print(dataset_table(load(self.name, self.data_dir, self.image_size)))
 
 
 @dataclasses.dataclass(frozen=True)

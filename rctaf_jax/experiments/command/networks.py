@@ -20,7 +20,7 @@ from rctaf_jax.config import (
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.extras import INSTALL_REPORT, missing
-from rctaf_jax.values import check_positive
+from rctaf_jax.values import check_positive, short_name
 
 from .schema import ConfigFile
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rctaf_jax.experiments.run.folder import Run
     from rctaf_jax.experiments.run.subject import Subject
 
+MEASURED = "A config.json, or its folder: its images, radius and numbers where flags say none."
+MeasuredConfig = Annotated[Path | None, tyro.conf.arg(name="config", help=MEASURED)]
 Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
 
 
@@ -90,10 +92,10 @@ class TrainCommand:
 
         resolved = resolve_run(RunConfig(self.data, self.train, self.activation, self.seed))
         text = resolved.config.activation
+        named = (self.data.name, self.train.model, self.train.method)
         name = text.replace(":", "-").replace(",", "-")
         folder = self.output or Path("runs") / (
-            f"train-{Path(self.data.name).stem}-{self.train.model}-{self.train.method}-{name}"
-            f"-seed{self.seed}"
+            f"train-{'-'.join(map(short_name, named))}-{name}-seed{self.seed}"
         )
         say(
             console,
@@ -118,6 +120,7 @@ class EvaluateCommand:
     """Norm of the threat model; the one it was trained for when left out."""
     epsilon: float | None = None
     """Radius of the threat model; the one it was trained for when left out."""
+    defaults: MeasuredConfig = None
     output: Path | None = None
     """Folder for the results; evaluations/ATTACK in the run, or in runs/NETWORK, when left out."""
 
@@ -164,6 +167,7 @@ class AttackCommand:
     file; or package.module:function."""
     network: NetworkConfig = NetworkConfig()
     attack: AttackConfig = AttackConfig()
+    defaults: MeasuredConfig = None
     output: Path | None = None
     """Folder for the results; autoattack in the run, or in runs/NETWORK, when left out."""
 
@@ -195,6 +199,7 @@ class HessianCommand:
     file; or package.module:function."""
     network: NetworkConfig = NetworkConfig()
     hessian: DiagonalConfig = DiagonalConfig()
+    defaults: MeasuredConfig = None
     output: Path | None = None
     """Folder for the results; hessian/METHOD in the run, or in runs/NETWORK, when left out."""
 
@@ -239,7 +244,7 @@ class ExportCommand:
         from rctaf_jax.models import save_weights
 
         given = self.network
-        if (given.data, given.data_dir, given.image_size) != (None, None, None):
+        if given != NetworkConfig(**given.network):
             raise InputError("an export needs no images: leave out --data and what belongs to it.")
         network = load_network(self.source, **given.network)
         path = save_weights(self.file, network, layout=self.layout)

@@ -7,8 +7,16 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 from rich.console import Console
+from tyro import MISSING
 
-from rctaf_jax.config import RunConfig, SweepConfig
+from rctaf_jax.config import (
+    AttackConfig,
+    DiagonalConfig,
+    EvaluationConfig,
+    NetworkConfig,
+    RunConfig,
+    SweepConfig,
+)
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import read_config_file
 from rctaf_jax.experiments.sweep.presets import PRESETS, preset_for
@@ -63,6 +71,7 @@ def subcommands(words: Sequence[str]) -> Any:
       InputError: for an unknown preset.
     """
     config, one = defaults(words)
+    evaluate, attack, hessian = measuring(words, config, one)
     config = for_method(config, value_of("--method", words))
     train = TrainCommand(config.data, config.train, config.evaluation)
     if one is not None:
@@ -71,9 +80,9 @@ def subcommands(words: Sequence[str]) -> Any:
     return (
         Annotated[SweepCommand, named("sweep", default=SweepCommand(config))]
         | Annotated[TrainCommand, named("train", default=train)]
-        | Annotated[EvaluateCommand, named("evaluate")]
-        | Annotated[AttackCommand, named("attack")]
-        | Annotated[HessianCommand, named("hessian")]
+        | Annotated[EvaluateCommand, named("evaluate", default=evaluate)]
+        | Annotated[AttackCommand, named("attack", default=attack)]
+        | Annotated[HessianCommand, named("hessian", default=hessian)]
         | Annotated[ExportCommand, named("export")]
         | Annotated[ValidateAppendixCommand, named("validate-appendix")]
         | Annotated[ReproduceCommand, named("reproduce")]
@@ -100,6 +109,42 @@ def defaults(words: Sequence[str]) -> tuple[SweepConfig, RunConfig | None]:
     if isinstance(found, SweepConfig):
         return found, None
     return dataclasses.replace(base, data=found.data, train=found.train), found
+
+
+def measuring(
+    words: Sequence[str], config: SweepConfig, one: RunConfig | None
+) -> tuple[EvaluateCommand, AttackCommand, HessianCommand]:
+    """The commands that measure, with a configuration's images, radius and numbers if it is given.
+
+    Args:
+      words: of the command.
+      config, one: what `defaults` made of a file of --config; that of a single run says nothing of
+        how it is measured.
+    """
+    if value_of("--config", words) is None:
+        return EvaluateCommand(MISSING), AttackCommand(MISSING), HessianCommand(MISSING)
+    data, train, evaluation = config.data, config.train, config.evaluation
+    hessian = config.hessian
+    network = NetworkConfig(
+        data=data.name,
+        data_dir=data.data_dir,
+        image_size=data.image_size,
+        num_train=data.num_train,
+        num_test=data.num_test,
+    )
+    attack = AttackConfig(norm=train.norm, epsilon=train.epsilon)
+    diagonal = DiagonalConfig(
+        num_probes=hessian.num_probes,
+        num_examples=hessian.num_examples,
+        batch_size=hessian.batch_size,
+    )
+    if one is not None:
+        evaluation, diagonal = EvaluationConfig(), DiagonalConfig()
+    return (
+        EvaluateCommand(MISSING, network, evaluation, train.norm, train.epsilon),
+        AttackCommand(MISSING, network, attack),
+        HessianCommand(MISSING, network, diagonal),
+    )
 
 
 def value_of(flag: str, words: Sequence[str]) -> str | None:

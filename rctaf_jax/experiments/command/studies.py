@@ -12,6 +12,7 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import confirm, say
 from rctaf_jax.extras import check_report
 from rctaf_jax.locks import alone
+from rctaf_jax.values import short_name
 
 from .schema import ConfigFile
 
@@ -49,7 +50,9 @@ class SweepCommand:
         resolved = resolve_sweep(self.config)
         train, dataset = resolved.config.train, resolved.dataset
         folder = self.output or Path("runs") / (
-            f"sweep-{Path(self.config.data.name).stem}-{train.model}-{train.method}"
+            "-".join(
+                ("sweep", *map(short_name, (self.config.data.name, train.model, train.method)))
+            )
         )
         say(
             console,

@@ -128,7 +128,7 @@ def _hutchinson(config: DiagonalConfig, problem: Problem) -> Way:
     key, product = jax.random.key(config.seed), _product(config, problem)
 
     def advance(state: State, numbers: range) -> State:
-        return hutchinson.run(state, key, numbers, product)
+        return hutchinson.run(state, product, numbers, key)
 
     state = init(problem.params, num_groups=NUM_GROUPS)
     return Way(
@@ -149,7 +149,7 @@ def _xdiag(config: DiagonalConfig, problem: Problem) -> Way:
     key, product = jax.random.key(config.seed), _product(config, problem)
 
     def advance(state: State, numbers: range) -> State:
-        return xdiag.run(state, key, numbers, product, block_size=block_size)
+        return xdiag.run(state, product, numbers, key, block_size=block_size)
 
     state = init(problem.params, num_groups=NUM_GROUPS)
     return Way(
@@ -186,7 +186,7 @@ def _coordinates(config: DiagonalConfig, problem: Problem) -> Way:
 
     def advance(state: State, numbers: range) -> State:
         state = coordinates.CoordinateSums(*map(np.asarray, state))
-        return coordinates.run(state, key, numbers, product, problem.params)
+        return coordinates.run(state, product, problem.params, numbers, key)
 
     def metric(state: State) -> MeanSquare | None:
         return coordinates.estimate(state, problem.params).mean_square

@@ -182,7 +182,7 @@ def make_estimate_hessian(config: HessianConfig, logits: LogitsFn) -> EstimateHe
         product = bind(variables["params"], rest, split.images, split.labels)
         key, probes = jax.random.key(PROBE_SEED), range(num_probes)
         state = init(variables["params"])
-        return estimate(run(state, key, probes, product, progress=progress))
+        return estimate(run(state, product, probes, key, progress=progress))
 
     return estimate_hessian
 

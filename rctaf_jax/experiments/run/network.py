@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import jax.numpy as jnp
 from msgspec import Meta
 
 from rctaf_jax.activations import Activation, parse_activation
@@ -17,7 +16,7 @@ from rctaf_jax.config import RunConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import CONFIG, read_config
 from rctaf_jax.models import Network, load_weights, network_of
-from rctaf_jax.models.normalisation import make_normalisation
+from rctaf_jax.models.normalisation import with_input
 from rctaf_jax.plugins import PLACE, describe_error, import_part
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.methods.method import BASE
@@ -147,10 +146,7 @@ def _opened(
     facts: RunFacts,
 ) -> OpenedRun:
     train = config.train
-    normalisation = make_normalisation(train.mean, train.std)
-    if normalisation is not None:
-        arrays = normalisation.arrays(facts.image_shape[-1], jnp.float32)
-        variables = {**variables, "input": arrays}
+    variables = with_input(variables, train.mean, train.std, facts.image_shape[-1])
     network = network_of(
         train.model,
         {**variables, **averaged},

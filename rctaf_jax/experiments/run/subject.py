@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rctaf_jax.config import DataConfig, NetworkConfig
+from rctaf_jax.config import NetworkConfig
 from rctaf_jax.data import Dataset, load_data
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import as_json, check_same
 from rctaf_jax.models import Network
 from rctaf_jax.plugins import describe_error
 from rctaf_jax.typed_json import read_json
+from rctaf_jax.values import short_name
 
 from .environment import describe_environment
 from .folder import DATA, Run
@@ -53,14 +54,20 @@ def open_subject(source: str, config: NetworkConfig) -> Subject:
     Raises:
       InputError: if the network, or the images, are not there or do not fit.
     """
+    images = config.images
+    if images is None:
+        for name in ("image_size", "num_train", "num_test"):
+            if getattr(config, name) is not None:
+                flag = name.replace("_", "-")
+                raise InputError(f"{flag} belongs to images that are stated: give --data too.")
     if is_run(source):
         return _checked(_of_run(Path(source), config))
     network = load_network(source, **config.network)
-    if config.data is None:
+    if images is None:
         raise InputError(f"{source} does not say which images it is for: give --data.")
-    dataset = load_data(DataConfig(config.data, config.data_dir, config.image_size))
-    name = source.replace(":", "-") if ":" in source else Path(source).stem
-    return _checked(Subject(source, network, dataset, None, None, None, None, Path("runs") / name))
+    dataset = load_data(images)
+    folder = Path("runs") / short_name(source)
+    return _checked(Subject(source, network, dataset, None, None, None, None, folder))
 
 
 def subject_of(run: Run) -> Subject:
@@ -71,9 +78,9 @@ def subject_of(run: Run) -> Subject:
 def _of_run(folder: Path, config: NetworkConfig) -> Subject:
     refuse_stated(str(folder), **config.network)
     opened = open_run(folder)
-    data = opened.config.data
-    if config.data is not None:
-        dataset = load_data(DataConfig(config.data, config.data_dir, config.image_size))
+    data, images = opened.config.data, config.images
+    if images is not None:
+        dataset = load_data(images)
     else:
         data_dir = data.data_dir if config.data_dir is None else config.data_dir
         dataset = load_data(dataclasses.replace(data, data_dir=data_dir))

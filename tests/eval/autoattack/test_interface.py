@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.eval.autoattack import autoattack, make_autoattack, run_attack
+from rctaf_jax.eval.autoattack import autoattack, make_autoattack
 from rctaf_jax.eval.autoattack.apgd import make_apgd, make_apgd_targeted
 from rctaf_jax.eval.autoattack.checks import AutoAttackWarning
 from rctaf_jax.eval.autoattack.fab import make_fab, make_fab_targeted
 from rctaf_jax.eval.autoattack.interface import example_keys
 from rctaf_jax.eval.autoattack.square import make_square
 from rctaf_jax.eval.autoattack.versions import attacks_named
-from rctaf_jax.threat_model import threat_model
 
 KEY = jax.random.key(0)
 EPSILON = {"Linf": 0.08, "L2": 0.25, "L1": 0.6}
@@ -185,20 +184,28 @@ def threat_order(norm):
     return {"Linf": np.inf, "L2": 2, "L1": 1}[norm]
 
 
-def test_one_attack_alone_equals_the_ensemble_of_it():
-    threat = threat_model("L2", EPSILON["L2"])
+def test_one_attack_needs_no_list():
+    settings = {"norm": "L2", "epsilon": EPSILON["L2"]}
     for attack in ("apgd-ce", make_fab_targeted(norm="L2", num_targets=2, num_steps=5)):
-        alone = run_attack(attack, KEY, curved, IMAGES, CURVED_LABELS, threat)
-        listed = autoattack(
-            curved,
-            IMAGES,
-            CURVED_LABELS,
-            norm="L2",
-            epsilon=EPSILON["L2"],
-            attacks=[attack],
-            key=KEY,
-        )
+        alone = autoattack(curved, IMAGES, CURVED_LABELS, KEY, attacks=attack, **settings)
+        listed = autoattack(curved, IMAGES, CURVED_LABELS, key=KEY, attacks=[attack], **settings)
         np.testing.assert_array_equal(alone.adversarial, listed.adversarial)
+
+
+def test_a_summary_says_all_that_was_found():
+    settings = {"norm": "L2", "epsilon": SMALL["L2"], "attacks": ["apgd-ce", "square"]}
+    labels = np.where(np.arange(len(IMAGES)) < 3, (CURVED_LABELS + 1) % 5, CURVED_LABELS)
+    result = autoattack(curved, IMAGES, labels, KEY, **settings)
+    total, correct, robust = len(IMAGES), result.correct.sum(), result.robust.sum()
+    assert 0 < robust < correct < total  # or the sentence could not tell them apart
+    lines = result._replace(warnings=("it is odd",)).summary().splitlines()
+    assert lines[0].startswith(f"clean: {correct / total:.2%} (")
+    assert lines[0].endswith(f"{correct} of {total}")
+    assert lines[1].startswith(f"robust: {robust / total:.2%} (")
+    assert lines[2].startswith(f"apgd-ce broke {result.attacks[0].broken.sum()} of {correct}")
+    assert lines[-1] == "doubt: it is odd"
+    odd = result._replace(nonfinite=np.arange(total) < 2, warnings=())
+    assert "logits not finite: 2" in odd.summary()
 
 
 def test_misclassified_and_unanswered_images():

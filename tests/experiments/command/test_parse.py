@@ -8,6 +8,7 @@ import pytest
 from rctaf_jax.config import (
     DataConfig,
     DiagonalConfig,
+    EvaluationConfig,
     HessianConfig,
     RunConfig,
     SweepConfig,
@@ -110,6 +111,31 @@ def test_a_configuration_is_a_default(tmp_path):
     assert parse(["train", "--config", str(sweep)]).train == SWEEP.train
     other = parse(["train", "--config", str(run), "--method", "mart"]).train
     assert (other.method, other.method_options, other.epochs) == ("mart", (), 5)
+
+
+def test_a_configuration_is_a_default_of_measuring_too(tmp_path):
+    """Its images, radius and numbers; what it does not say stays as without it."""
+    run = str(saved(tmp_path / "run", RUN))
+    evaluate = parse(["evaluate", "w.npz", "--config", run, "--num-test", "9"])
+    assert evaluate.source == "w.npz"
+    assert evaluate.network.images == dataclasses.replace(RUN.data, num_test=9)
+    assert (evaluate.norm, evaluate.epsilon) == (RUN.train.norm, RUN.train.epsilon)
+    assert evaluate.evaluation == parse(["evaluate", "w.npz"]).evaluation
+    attack = parse(["attack", "w.npz", "--config", run, "--epsilon", "0.5"])
+    assert (attack.network.data, attack.attack.epsilon) == ("digits", 0.5)
+    assert attack.attack.norm == "Linf"
+    hessian = parse(["hessian", "w.npz", "--config", run])
+    assert hessian.hessian == parse(["hessian", "w.npz"]).hessian
+    config = dataclasses.replace(
+        SWEEP,
+        evaluation=EvaluationConfig(pgd_steps=3),
+        hessian=HessianConfig(num_probes=5, batch_size=7),
+    )
+    sweep = str(saved(tmp_path / "sweep", config))
+    assert parse(["evaluate", "w.npz", "--config", sweep]).evaluation.pgd_steps == 3
+    diagonal = parse(["hessian", "w.npz", "--config", sweep, "--num-probes", "6"]).hessian
+    assert (diagonal.num_probes, diagonal.batch_size) == (6, 7)
+    assert parse(["evaluate", "w.npz"]).network.images is None
 
 
 @pytest.mark.parametrize(

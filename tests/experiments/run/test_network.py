@@ -233,6 +233,11 @@ def test_functions_that_are_no_networks(module, images, capsys, words, message):
         ("evaluate {run} --norm L2", "trained for Linf, whose radius means nothing in L2"),
         ("attack {run} --model resnet18", "says itself what it is: leave out model"),
         ("attack {file}", "does not say which images it is for: give --data"),
+        (
+            "attack {file} --num-test 5",
+            "num-test belongs to images that are stated: give --data too",
+        ),
+        ("hessian {run} --image-size 5", "image-size belongs to images that are stated: give"),
         ("attack {file} --data {images}", "which radius it was trained: give --epsilon"),
         ("evaluate {file} --data {images}", "which radius it was trained: give --epsilon"),
         ("attack {file} --data digits --epsilon 0.1", "the network takes 3, in the last axis"),
