@@ -15,6 +15,7 @@ public; it changes with a line in CHANGELOG.md, and everything else without.
 """
 
 import importlib
+import pkgutil
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,10 @@ from rctaf_jax.errors import InputError
 
 if TYPE_CHECKING:
     from rctaf_jax.experiments.run.network import load_network
+
+# Python that is started in a clone finds the clone's `rctaf_jax/` first, without the rooms that lie
+# beside it: those are in the installed package, wherever that is.
+__path__ = pkgutil.extend_path(__path__, __name__)
 
 __version__ = version("rctaf-jax")
 

@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -134,11 +136,48 @@ def test_only_one_file_calls_pmap():
     assert calls == ["parallel.py"]
 
 
-def test_the_wheel_holds_one_package(tmp_path):
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> tuple[Path, Path, str]:
+    """A source distribution, the wheel built from it, and what was said meanwhile."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
+    # Where Python is told to write no bytecode, setuptools warns that it writes none.
+    environment = {name: value for name, value in os.environ.items() if "BYTECODE" not in name}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    (source,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return source, wheel, done.stdout + done.stderr
+
+
+def test_it_is_built_without_a_warning(built):
+    assert [line for line in built[2].splitlines() if "warning" in line.lower()] == []
+
+
+def test_the_source_distribution_can_be_tested_and_read(built):
+    with tarfile.open(built[0]) as archive:
+        names = {
+            name.partition("/")[2]: archive.getmember(name).size for name in archive.getnames()
+        }
+    for needed in (
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "LICENSE",
+        "benchmarks/harness.py",
+        "docs/design.md",
+        "models/resnet.py",
+        "notebooks/activations.ipynb",
+        "results/digits/members.csv",
+        "tests/conftest.py",
+        "tests/eval/data/small_cnn.npz",
+        "tests/training/methods/test_methods.py",
+    ):
+        assert needed in names
+    assert not [name for name in names if name.endswith((".png", ".svg", ".pyc"))]
+    assert sum(names.values()) < 10e6
+
+
+def test_the_wheel_holds_one_package(built):
+    with zipfile.ZipFile(built[1]) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"rctaf_jax"}
@@ -155,13 +194,49 @@ def test_the_wheel_holds_one_package(tmp_path):
         assert needed in names
 
 
-def test_it_imports_from_anywhere(tmp_path):
+def test_the_wheel_runs(built, tmp_path):
+    """Before this environment's own install on Python's path, from its folder alone."""
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path)]
+    subprocess.run([sys.executable, *install, str(built[1])], check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    def output(*words: str) -> str:
+        command = [sys.executable, "-P", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    place = output("-c", "import rctaf_jax.models; print(rctaf_jax.models.__file__)")
+    assert Path(place) == tmp_path / "rctaf_jax" / "models" / "__init__.py"
+    assert output("-m", "rctaf_jax", "--version") == f"rctaf-jax {version('rctaf-jax')}"
+
+
+@pytest.fixture(scope="module")
+def installed() -> Path:
+    """The folder of the installed package, which the working folder may hide."""
+    code = "import importlib.util as u; print(u.find_spec('rctaf_jax').origin)"
+    command = [sys.executable, "-P", "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return Path(found.strip()).parent
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_the_install_is_a_folder_with_every_module_in_it(path, installed):
+    """Type checkers and editors run no import hooks: they look for files."""
+    place = path.relative_to(ROOT)
+    place = installed / (place.relative_to("rctaf_jax") if place.parts[0] == "rctaf_jax" else place)
+    assert place.is_file(), "a new file: install again, pip install -e '.[test]'"
+
+
+@pytest.mark.parametrize("is_clone", [False, True])
+def test_it_imports_from_anywhere(is_clone, tmp_path):
+    """In a clone Python sees the clone's `rctaf_jax/` first, which lacks the rooms beside it."""
     code = (
         "import rctaf_jax, rctaf_jax.eval, rctaf_jax.hessian, rctaf_jax.models, rctaf_jax.training;"
         "print(rctaf_jax.max_curvature(14.0, beta=1))"
     )
     command = [sys.executable, "-c", code]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    where = ROOT if is_clone else tmp_path
+    result = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) == 7.0
 

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from rctaf_jax.experiments.show.terminal import say
+from rctaf_jax.extras import check_report
 
 PAPER_ALPHAS = (1, 5, 10, 15, 20)
 PAPER_FAMILY = tuple(f"rct-af:beta={b},alpha={a}" for b in (0, 1, 2) for a in PAPER_ALPHAS)
@@ -39,6 +40,7 @@ class ActivationsCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Draw, print."""
+        check_report("activations", ["matplotlib"])
         from rctaf_jax.activations import parse_activation
         from rctaf_jax.experiments.show.activation_figure import activation_figure
         from rctaf_jax.experiments.show.plotting import save_figure
@@ -87,6 +89,7 @@ class ValidateAppendixCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Measure, print tables, draw."""
+        check_report("validate-appendix", ["matplotlib"])
         from rctaf_jax.experiments.appendix.validate import validate_appendix
         from rctaf_jax.experiments.run.environment import describe_devices
 

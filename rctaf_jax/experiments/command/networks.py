@@ -19,6 +19,7 @@ from rctaf_jax.config import (
 )
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import say
+from rctaf_jax.extras import INSTALL_REPORT, missing
 from rctaf_jax.values import check_positive, short_name
 
 from .schema import ConfigFile
@@ -218,7 +219,11 @@ class HessianCommand:
         )
         result = hessian_of(subject, self.hessian, self.output, command, console)
         console.print(hessian_table(result))
-        say(console, f"Results: hessian.json, hessian.png and others in {result['folder']}")
+        if missing(["matplotlib"]):
+            say(console, f"No picture, which needs matplotlib: {INSTALL_REPORT}.")
+            say(console, f"Results: hessian.json and others in {result['folder']}")
+        else:
+            say(console, f"Results: hessian.json, hessian.png and others in {result['folder']}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rctaf_jax.config import EngineConfig, SweepConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import confirm, say
+from rctaf_jax.extras import check_report
 from rctaf_jax.locks import alone
 from rctaf_jax.values import short_name
 
@@ -39,6 +40,7 @@ class SweepCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Train, measure, report."""
+        check_report("sweep")
         from rctaf_jax.experiments.show.progress import SweepProgress
         from rctaf_jax.experiments.sweep.engines import describe_engine, run_with
         from rctaf_jax.experiments.sweep.setup import resolve_sweep
@@ -104,6 +106,7 @@ class ReproduceCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Plan, train, show."""
+        check_report("reproduce")
         from rctaf_jax.experiments.claims.table import claims_table
         from rctaf_jax.experiments.paper.registry import experiments_named
         from rctaf_jax.experiments.paper.reproduce import reproduce
@@ -144,6 +147,7 @@ class ClaimsCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Read, judge, print."""
+        check_report("claims", ["statsmodels"])
         from rctaf_jax.experiments.claims import group_findings, judge_studies
         from rctaf_jax.experiments.claims.table import claims_table
         from rctaf_jax.experiments.results.studies import open_studies
@@ -166,6 +170,7 @@ class ReportCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Read, draw, write."""
+        check_report("report")
         from rctaf_jax.experiments.paper.reproduction import write_page
         from rctaf_jax.experiments.results.studies import is_reproduction
 

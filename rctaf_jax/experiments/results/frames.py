@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING
 
+from rctaf_jax.extras import check_report
+
 from .row import flat_row
 from .studies import open_studies
 
@@ -22,13 +24,14 @@ def load_frame(folder: str | os.PathLike[str]) -> "pandas.DataFrame":
       `study`, the folder's name, `data`, `model`, `width`, `method` and `epsilon`.
 
     Raises:
-      InputError: if it is no such folder, or holds no network yet.
+      InputError: if it is no such folder, or holds no network yet, or pandas is not installed.
 
     Example:
       >>> from rctaf_jax.experiments import load
       >>> frame = load("results/digits")  # doctest: +SKIP
       >>> frame.groupby("family").robust_correct.mean()  # doctest: +SKIP
     """
+    check_report("load", ["pandas"])
     import pandas  # a third of a second, which commands that need no table do not pay
 
     lines = []

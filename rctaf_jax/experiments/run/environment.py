@@ -58,7 +58,7 @@ def free_memory() -> int | None:
 
 def current_commit() -> str | None:
     """The commit of the checkout this package runs from, None if it was installed without one."""
-    root = Path(rctaf_jax.__file__).parent.parent
+    root = Path(rctaf_jax.__file__).resolve().parent.parent  # an editable install is of links
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]

@@ -2,6 +2,7 @@
 
     hessian.json   diagonal.npz   hessian.png   hessian.svg   setup.json   sums.npz
 
+The pictures are drawn where matplotlib is installed, of the extra `report`.
 `sums.npz` is what a method needs to go on: interrupted, or asked for more probes, it continues.
 """
 
@@ -20,8 +21,8 @@ from rctaf_jax.array_file import damaged, read_arrays
 from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import check_same
-from rctaf_jax.experiments.show.plotting import save_figure
 from rctaf_jax.experiments.show.progress import make_bars
+from rctaf_jax.extras import missing
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.hessian import (
     HessianEstimate,
@@ -37,7 +38,6 @@ from rctaf_jax.typed_json import read_json
 from rctaf_jax.values import check_positive, check_seed
 
 from .environment import free_memory
-from .hessian_figure import hessian_figure
 from .hessian_methods import Problem, State, Way, make_way, method_for
 from .measure import describe_hessian, finite_or_none, hessian_split, make_losses
 from .subject import Subject, provenance
@@ -262,6 +262,10 @@ def _write(folder: Path, found: HessianEstimate, described: dict[str, Any]) -> N
             for name, leaf in zip(names, jax.tree.leaves(tree), strict=True)
         }
         write_arrays(folder / "diagonal.npz", arrays, compressed=False)
-    figure = hessian_figure(described, found.diagonal)
-    save_figure(figure, folder / "hessian")
+    if not missing(["matplotlib"]):
+        from rctaf_jax.experiments.show.plotting import save_figure
+
+        from .hessian_figure import hessian_figure
+
+        save_figure(hessian_figure(described, found.diagonal), folder / "hessian")
     write_json(folder / "hessian.json", described)

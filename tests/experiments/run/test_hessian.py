@@ -33,7 +33,7 @@ def train(folder, seed=0):
 def _draw_where_asked(request, monkeypatch):
     """A figure takes most of a second; one test looks at its own."""
     if request.function is not test_estimates_agree_with_exact:
-        monkeypatch.setattr(module, "save_figure", lambda figure, path: None)
+        monkeypatch.setattr(module, "missing", lambda packages: packages)
 
 
 @pytest.fixture(scope="module")
