@@ -10,6 +10,7 @@ interact: BatchNorm must be in inference mode.
 Several devices share each batch, and their sums are added up on the first.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,9 +22,6 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax import parallel
 from rctaf_jax.batching import Images, Labels, PaddedBatch, padded_batches, pixels
 from rctaf_jax.errors import InputError
-
-NO_FORWARD_MODE = "can't apply forward-mode autodiff (jvp) to a custom_vjp function"
-"""JAX's words."""
 
 Params = Any
 Rest = Any
@@ -66,13 +64,16 @@ def check_scalar(loss: ScalarLoss, params: Params) -> None:
         )
 
 
-def hessian_vector_product(loss: ScalarLoss, params: Params, vector: Params) -> Params:
+def hessian_vector_product(
+    loss: ScalarLoss, params: Params, vector: Params, *, is_reverse: bool = False
+) -> Params:
     """H v for the Hessian of a scalar function of a pytree.
 
     Args:
       loss: from params to a scalar, twice differentiable.
       params: where to take the Hessian.
       vector: v, of the structure and shapes of params, whose types it is given.
+      is_reverse: reverse over reverse, for a loss without forward mode.
 
     Returns:
       H v, like params.
@@ -88,13 +89,9 @@ def hessian_vector_product(loss: ScalarLoss, params: Params, vector: Params) -> 
     check_scalar(loss, params)
     vector = jax.tree.map(lambda v, p: jnp.asarray(v, jnp.result_type(p)), vector, params)
     gradient = jax.grad(loss)
-    try:
-        return jax.jvp(gradient, (params,), (vector,))[1]
-    except TypeError as error:
-        if NO_FORWARD_MODE not in str(error):
-            raise
-    (product,) = jax.vjp(gradient, params)[1](vector)
-    return product
+    if is_reverse:
+        return jax.vjp(gradient, params)[1](vector)[0]
+    return jax.jvp(gradient, (params,), (vector,))[1]
 
 
 def make_dataset_product(
@@ -102,6 +99,7 @@ def make_dataset_product(
     *,
     batch_size: int,
     devices: Sequence[jax.Device] | None = None,
+    is_reverse: bool = False,
 ) -> Callable[[Params, Rest, Images, Labels], DatasetSum]:
     """Makes Hessian-vector products of the mean loss over a dataset.
 
@@ -117,6 +115,7 @@ def make_dataset_product(
           `rest` is whatever else the network needs (statistics, alpha), and stays constant.
       batch_size: examples at a time, over all devices; the last batch is padded, with weight 0.
       devices: local devices that share each batch; None takes the default one.
+      is_reverse: as for `hessian_vector_product`.
 
     Returns:
       `bind(params, rest, images, labels)`, which puts the dataset on the devices (uint8 stays
@@ -135,8 +134,9 @@ def make_dataset_product(
       >>> print(3 * product(jnp.array([1.0, 0.0])))
       [4. 2.]
     """
+    term = functools.partial(hessian_vector_product, is_reverse=is_reverse)
     return make_dataset_sum(
-        hessian_vector_product, _zeros_like_params, loss_fn, batch_size=batch_size, devices=devices
+        term, _zeros_like_params, loss_fn, batch_size=batch_size, devices=devices
     )
 
 

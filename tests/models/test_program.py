@@ -60,8 +60,14 @@ def test_the_same_derivatives(pair):
     network, program = pair
     params = network.variables["params"]
     vector = jax.tree.map(jnp.sin, params)
-    for take in (jax.grad, lambda f: lambda x: hessian_vector_product(f, x, vector)):
-        expected, found = take(loss_of(network))(params), take(loss_of(program))(params)
+    gradient = jax.grad(loss_of(network))(params)
+    product = hessian_vector_product(loss_of(network), params, vector)
+    reverse = hessian_vector_product(loss_of(program), params, vector, is_reverse=True)
+    for found, expected in (
+        (jax.grad(loss_of(program))(params), gradient),
+        (reverse, product),
+        (hessian_vector_product(loss_of(network), params, vector, is_reverse=True), product),
+    ):
         scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
         jax.tree.map(
             lambda a, b, scale=scale: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale),

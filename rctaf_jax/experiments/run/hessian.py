@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -145,8 +146,32 @@ def _problem(config: DiagonalConfig, subject: Subject) -> Problem:
         split=hessian_split(config.num_examples, subject.dataset),
         devices=devices if len(devices) > 1 else None,
         free_bytes=free_memory(),
-        is_program=network.is_program,
+        has_forward_mode=_has_forward_mode(subject),
     )
+
+
+def _has_forward_mode(subject: Subject) -> bool:
+    """Whether a network can be differentiated so; of our own models that is known."""
+    network = subject.network
+    if network.model is not None or network.is_program:
+        return not network.is_program
+    images = jnp.zeros((1, *subject.dataset.image_shape))
+
+    def tangent(variables: Any) -> Any:
+        params = variables["params"]
+
+        def logits(params: Any) -> Any:
+            return network.apply({**variables, "params": params}, images)
+
+        return jax.jvp(logits, (params,), (params,))[1]
+
+    try:  # JAX says so when it lowers, if what has no forward mode is in a function under jit
+        jax.jit(tangent).lower(network.variables)
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _check_problem(config: DiagonalConfig, problem: Problem) -> None:

@@ -60,7 +60,8 @@ class Problem(NamedTuple):
       split: the examples of the loss.
       devices: that share each batch; None for the default one.
       free_bytes: memory that may be used; None where it is not known.
-      is_program: see `models.Network`.
+      has_forward_mode: whether the losses can be differentiated so; a program of `jax.export` and a
+        function with a `jax.custom_vjp` cannot.
     """
 
     model: str | None
@@ -71,7 +72,7 @@ class Problem(NamedTuple):
     split: Split
     devices: list[jax.Device] | None
     free_bytes: int | None
-    is_program: bool = False
+    has_forward_mode: bool = True
 
 
 class Way(NamedTuple):
@@ -107,14 +108,14 @@ def method_for(config: DiagonalConfig, problem: Problem) -> str:
     Raises:
       InputError: if the network cannot be differentiated so.
     """
-    if problem.is_program and config.method in ("exact", "neuron"):
+    if not problem.has_forward_mode and config.method in ("exact", "neuron"):
         raise InputError(
-            f"the method {config.method} is not for a program, which has derivatives in reverse "
-            "mode alone: use hutchinson, xdiag or coordinates."
+            f"the method {config.method} is not for a network with derivatives in reverse mode "
+            "alone (a program, a custom_vjp): use hutchinson, xdiag or coordinates."
         )
     if config.method != "auto":
         return config.method
-    if problem.is_program:
+    if not problem.has_forward_mode:
         return "hutchinson"
     if problem.model is not None and model_kind(problem.model) == "mlp":
         return "neuron"
@@ -292,7 +293,10 @@ _WAYS: dict[str, Callable[[DiagonalConfig, Problem], Way]] = {
 
 def _product(config: DiagonalConfig, problem: Problem) -> DatasetSum:
     bind = make_dataset_product(
-        problem.losses, batch_size=config.batch_size, devices=problem.devices
+        problem.losses,
+        batch_size=config.batch_size,
+        devices=problem.devices,
+        is_reverse=not problem.has_forward_mode,
     )
     product = bind(problem.params, problem.rest, problem.split.images, problem.split.labels)
     _check_batch_fits(product.num_bytes(problem.params), config, problem)

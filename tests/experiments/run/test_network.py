@@ -293,7 +293,7 @@ def test_a_program_goes_everywhere(run, tmp_path, capsys):
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
     capsys.readouterr()
     for words, message in [
-        (["hessian", str(file), *config, "--method", "exact"], "the method exact is not for a pro"),
+        (["hessian", str(file), *config, "--method", "exact"], "the method exact is not for a net"),
         (["evaluate", str(file), *config, "--model", "resnet18"], "says itself what it is"),
         (["export", str(run), str(file), "--layout", "trades"], "a program has no names"),
         (["export", str(file), str(tmp_path / "w.npz")], "a function of one's own has no weights"),
@@ -302,3 +302,32 @@ def test_a_program_goes_everywhere(run, tmp_path, capsys):
         error = " ".join(capsys.readouterr().err.split())
         assert message in error
         assert "Traceback" not in error
+
+
+def test_a_function_without_forward_mode_has_a_hessian(tmp_path, monkeypatch, capsys):
+    """A custom_vjp of somebody's own: the norm is that of the same network without."""
+    (tmp_path / "reverse_only.py").write_text(
+        "import jax, jax.numpy as jnp\n"
+        "@jax.custom_vjp\n"
+        "def f(x): return jnp.sin(x)\n"
+        "f.defvjp(lambda x: (jnp.sin(x), x), lambda x, u: (u * jnp.cos(x),))\n"
+        "def make(f):\n"
+        "    w = jnp.sin(jnp.arange(640.0)).reshape(64, 10) / 8\n"
+        "    run = lambda v, x: f(x.reshape(x.shape[0], -1) @ v['params']['w'])\n"
+        "    return jax.jit(run), {'params': {'w': w}}\n"
+        "def with_vjp(): return make(f)\n"
+        "def plain(): return make(jnp.sin)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    norms = []
+    for name in ("with_vjp", "plain"):
+        words = ["hessian", f"reverse_only:{name}", "--data", "digits", "--num-train", "50"]
+        words += ["--method", "hutchinson", "--num-probes", "4", "--output", name]
+        assert main(words) == 0
+        norms.append(json.loads((tmp_path / name / "hessian.json").read_text())["rms"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    capsys.readouterr()
+    words = ["hessian", "reverse_only:with_vjp", "--data", "digits", "--method", "exact"]
+    assert main(words) == 2
+    assert "derivatives in reverse mode alone" in " ".join(capsys.readouterr().err.split())
+    sys.modules.pop("reverse_only")
