@@ -2,8 +2,8 @@
 
     rctaf_jax.rct_af, parse_activation, max_curvature, ...   activations and their curvature (here)
     rctaf_jax.load_network        a trained network: a run, a file of weights, a function
-    rctaf_jax.models              networks: create, from_torch, to_torch, load_ and save_weights
-    rctaf_jax.training            methods, their losses for one's own loop, steps, the trainer
+    rctaf_jax.models              networks: create, from_torch, load_ and save_weights, one's own
+    rctaf_jax.training            train; methods, their losses for one's own loop, steps
     rctaf_jax.eval                AutoAttack, PGD, accuracies with intervals
     rctaf_jax.hessian             Hessian diagonals, exact and estimated, and their norm
     rctaf_jax.data                datasets as arrays
