@@ -158,8 +158,8 @@ def _row(name: str) -> tuple["_Row", list[int]]:
     found = _found(name)
     if found is None:
         raise InputError(
-            f"unknown model {name!r}: choose one of {', '.join(model_names())}, or "
-            "package.module:name of your own."
+            f"unknown model {name!r}: choose one of {', '.join(model_names())}, a name of a "
+            "package that must be installed, or package.module:name of your own."
         )
     return found
 

@@ -210,7 +210,7 @@ def to_torch(
       name: as for `from_torch`.
       variables: any of `params`, `batch_stats` and `input`; `activation` is left out.
       layout: "trades" adds, for a Wide ResNet, the `sub_block1` that TRADES' class defines and
-          never calls (a copy of `block1`). None adds nothing.
+          never calls (a copy of `block1`); other models have no such block. None adds nothing.
 
     Raises:
       InputError: the model has no PyTorch names, or no such layout.
@@ -222,7 +222,9 @@ def to_torch(
         torch_name(name, path): _to_torch_layout(np.asarray(value))
         for path, value in flatten_dict(collections).items()
     }
-    if layout == "trades" and torch_layout(name) == "wide":
+    if layout == "trades" and torch_layout(name) != "wide":
+        raise InputError(f"only a Wide ResNet has the layout trades, not a {name}: leave it out.")
+    if layout == "trades":
         state |= {f"sub_{k}": v.copy() for k, v in state.items() if k.startswith("block1.")}
     if "input" in variables and not is_deepmind(name):
         for buffer, part in (("mu", "mean"), ("sigma", "std")):

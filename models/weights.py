@@ -286,7 +286,8 @@ def _read_torch(path: Path) -> tuple[State, str | None]:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    reason = shortened(" ".join(str(error).split()) or type(error).__name__, 120)
+    said = shortened(" ".join(str(error).split()), 120)
+    reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return InputError(f"{path} is damaged ({reason}); {_REMEDY}.")
 
 
@@ -326,6 +327,8 @@ _READERS: dict[str, Callable[[Path], tuple[State, str | None]]] = {
     ".ckpt": _read_torch,
     ".bin": _read_torch,
 }
+SUFFIXES = tuple(_READERS)
+"""Of the files that `load_weights` reads."""
 _WRITERS: dict[str, Callable[[Path, State, str], None]] = {
     ".safetensors": _write_safetensors,
     ".npz": _write_npz,

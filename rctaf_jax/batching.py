@@ -89,6 +89,23 @@ def _cut(images: Images, labels: Labels, batch_size: int) -> Iterator[PaddedBatc
         )
 
 
+def fit_batch(batch_size: int, num_examples: int, multiple: int = 1) -> int:
+    """The smallest batches that cut a dataset into no more pieces: the least is filled up.
+
+    Args:
+      batch_size: the most examples in a batch, a multiple of `multiple`.
+      num_examples: of the dataset.
+      multiple: what shares a batch, such as devices.
+
+    Example:
+      >>> fit_batch(500, 360), fit_batch(512, 1437), fit_batch(512, 7, multiple=4)
+      (360, 479, 8)
+    """
+    pieces = max(-(-num_examples // batch_size), 1)
+    each = max(-(-num_examples // pieces), 1)
+    return min(-(-each // multiple) * multiple, batch_size)
+
+
 def over_batches(
     function: Callable[[PaddedBatch], PyTree],
     images: Images,

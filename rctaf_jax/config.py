@@ -87,7 +87,7 @@ class TrainConfig:
     std: tuple[Positive, ...] | None = None
     """Of the pixels, for each channel."""
     method: str = "trades"
-    """standard, pgd-at, trades, mart, dkl, acat or dajat."""
+    """standard, pgd-at, trades, mart, dkl, acat or dajat, or package.module:name."""
     method_options: tuple[str, ...] = ()
     """The method's own numbers in place of the published ones, such as beta=6."""
     norm: Literal["Linf", "L2"] = "Linf"

@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class MissingPartError(InputError):
+    """A name that nobody has here: of a part of a package that is not installed, perhaps."""
+
+
 class Preempted(Exception):  # noqa: N818 - no error: a run was told to stop, saved, and stopped
     """A run stopped since it was told to, and the same command goes on from there.
 

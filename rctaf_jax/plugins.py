@@ -15,8 +15,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from rctaf_jax.errors import InputError
+from rctaf_jax.errors import InputError, MissingPartError
+from rctaf_jax.values import shortened
 
+LONGEST_ERROR = 160
+"""Characters of what somebody's code says."""
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """package.module:name."""
 
@@ -44,7 +47,8 @@ def import_part(text: str) -> Any:
     """What "package.module:name" stands for; modules are also looked for in the current folder.
 
     Raises:
-      InputError: if there is no such module, or it fails as it is imported, or has no such name.
+      MissingPartError: if there is no such module, or it has no such name.
+      InputError: if it fails as it is imported.
     """
     module_name, _, name = text.partition(":")
     here = os.getcwd()
@@ -53,12 +57,12 @@ def import_part(text: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), name)
     except ModuleNotFoundError as error:
-        raise InputError(
+        raise MissingPartError(
             f"{text} cannot be imported: there is no module {error.name!r}, neither installed nor "
             f"in {here}."
         ) from None
     except AttributeError:
-        raise InputError(f"{text} cannot be imported: {module_name} has no {name}.") from None
+        raise MissingPartError(f"{text} cannot be imported: {module_name} has no {name}.") from None
     except Exception as error:
         raise InputError(f"{text} cannot be imported: {describe_error(error)}.") from error
 
@@ -74,4 +78,5 @@ def describe_error(error: Exception) -> str:
     while frame is not None:
         place = f" at {Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
         frame = frame.tb_next
-    return f"{type(error).__name__}{place}: {error}"
+    said = shortened(" ".join(str(error).split()), LONGEST_ERROR).rstrip(".")
+    return f"{type(error).__name__}{place}: {said}"

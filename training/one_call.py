@@ -76,8 +76,8 @@ def train(
       method: standard, pgd-at, trades, mart, dkl, acat, dajat, or one of one's own.
       epsilon: radius of the threat model, pixels in [0, 1].
       seed: of the weights, the order of the data and the attack's starts.
-      callbacks: each is called with an `EpochReport` after every epoch; one that returns True ends
-        the training there.
+      callbacks: each is called with an `EpochReport` after every epoch; where one returns what is
+        true, the training ends there. What one raises is the caller's own.
       devices: that share each batch; all of this host when left out.
       settings: further fields of `config.TrainConfig`: epochs, batch_size, learning_rate, norm,
         attack_steps, awp, ...; what is left out is the method's published recipe.
@@ -101,6 +101,8 @@ def train(
             f"dataset is a {type(dataset).__name__}: give what rctaf_jax.data.load, from_arrays or "
             "from_examples returns."
         )
+    if not (isinstance(callbacks, Sequence) and all(map(callable, callbacks))):
+        raise InputError(f"callbacks is {callbacks!r}; it must be a list of functions of a report.")
     check_seed(seed)
     parsed = parse_activation(activation)
     training = resolve(
@@ -154,7 +156,7 @@ def _train(
         )
         seconds = time.monotonic() - started
         told = EpochReport(epoch + 1, training.epochs, loss, accuracy, seconds, network)
-        if any([callback(told) is True for callback in callbacks]):  # all of them are told
+        if any([bool(callback(told)) for callback in callbacks]):  # all of them are told
             break
     return parallel.first(state)
 

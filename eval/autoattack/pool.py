@@ -2,14 +2,18 @@
 
 A program has a fixed number of slots. An example leaves its slot when it is broken or has gone
 through all runs and steps of the attack, and the next one takes its place: no slot works on an
-example whose fate is known, and one compiled program serves examples at all stages. Towards the
-end, when nobody waits, those left move to a program a quarter as wide.
+example whose fate is known, and one compiled program serves examples at all stages.
+
+On a CPU slots are few, since an image costs no less among many, and every core has slots of its
+own, driven by a thread: XLA:CPU runs the program of a small network on one core.
 
 Outcomes do not depend on the number of slots or devices, since examples never interact.
 """
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +30,12 @@ Ask = Callable[[NetworkVariables, Float[Array, "B H W C"], Array], Float[Array, 
 
 CHUNK = 10
 """Steps between two looks at what has finished; a look makes the host wait for the device."""
-SHRINK, NUM_WIDTHS = 4, 3
+MOST_CPU_SLOTS = 16
+"""Of each core; more are no cheaper for an image, and wait longer for each other."""
+FIXED_COST = 2
+"""Of a step on a CPU, in images: about what an empty one takes."""
+WORTH_COMPILING = 1.15
+"""A number of slots that is not compiled yet must promise this much over one that is."""
 
 
 class Finished(NamedTuple):
@@ -63,13 +72,13 @@ class PoolPrograms(NamedTuple):
       attack: which.
       fill: (slots or None, examples, is_new [B], epsilon) to slots.
       advance: (variables, slots, epsilon) to slots, `CHUNK` steps later.
-      gather: (slots, positions) to the slots at these positions.
+      compiled: numbers of slots that were asked for so far.
     """
 
     attack: Attack
     fill: Callable[..., Slots]
     advance: Callable[[NetworkVariables, Slots, Scalar], Slots]
-    gather: Callable[[Slots, Int[np.ndarray, " b"]], Slots]
+    compiled: set[int]
 
 
 def make_pool_programs(attack: Attack, ask: Ask) -> PoolPrograms:
@@ -107,7 +116,7 @@ def make_pool_programs(attack: Attack, ask: Ask) -> PoolPrograms:
         is_finished = slots.is_finished | is_decided | (is_over & ~is_next)
         return Slots(slots.examples, run, jnp.where(is_next, 0, num_steps), is_finished, state)
 
-    return PoolPrograms(attack, jax.jit(fill, donate_argnums=0), _repeated(step), jax.jit(_gather))
+    return PoolPrograms(attack, jax.jit(fill, donate_argnums=0), _repeated(step), set())
 
 
 def _repeated(step: Callable[..., Slots]) -> Callable[[NetworkVariables, Slots, Scalar], Slots]:
@@ -129,10 +138,6 @@ def _repeated(step: Callable[..., Slots]) -> Callable[[NetworkVariables, Slots, 
     if jax.default_backend() == "cpu":
         return on_host
     return jax.jit(on_device, donate_argnums=1)
-
-
-def _gather(slots: Slots, positions: Int[Array, " b"]) -> Slots:
-    return jax.tree.map(lambda leaf: leaf[positions], slots)
 
 
 def attack_all(
@@ -160,24 +165,68 @@ def attack_all(
       Each example once, in groups, in no particular order.
     """
     queue = deque(pending)
-    share = -(-len(queue) // len(devices))
-    lanes = [_Lane(programs, variables, examples, epsilon, device) for device in devices]
+    lanes = [
+        _Lane(programs, variables, examples, epsilon, device)
+        for device, count in lanes_of(devices).items()
+        for _ in range(count)
+    ]
+    share, width = -(-len(queue) // len(lanes)), min(batch_size, len(examples.images))
+    if jax.default_backend() == "cpu":
+        width = cpu_slots(share, width, programs.compiled)
+        programs.compiled.add(width)
     for lane in lanes:
-        lane.open(_width(batch_size, share), queue)
-    while any(lane.is_busy for lane in lanes):
-        for lane in lanes:
+        lane.open(width, queue, share)
+    # What was switched on for this thread alone must hold for those that do its work.
+    is_x64 = bool(jax.config.read("jax_enable_x64"))
+
+    def advance(lane: _Lane) -> None:
+        with jax.enable_x64(is_x64):
             lane.advance()
-        for lane in lanes:
-            finished = lane.collect()
-            if finished is not None:
-                yield finished
-            lane.refill(queue, batch_size)
+
+    with ThreadPoolExecutor(len(lanes)) as threads:
+        is_compiled = False
+        while busy := [lane for lane in lanes if lane.is_busy]:
+            if not is_compiled:  # once, not by every thread at the same time
+                busy[0].advance()
+                is_compiled, busy = True, busy[1:]
+            list(threads.map(advance, busy))
+            for lane in lanes:
+                finished = lane.collect()
+                if finished is not None:
+                    yield finished
+                lane.take(queue)
 
 
-def _width(batch_size: int, needed: int) -> int:
-    """The narrowest of a few widths that has a slot for each, or the widest."""
-    widths = [max(batch_size // SHRINK**i, 1) for i in range(NUM_WIDTHS)]
-    return min((width for width in widths if width >= needed), default=batch_size)
+def cpu_slots(share: int, most: int, compiled: Collection[int]) -> int:
+    """How many slots a core should have for its share of the examples.
+
+    So many that the last ones to come in fill them, or nearly so.
+
+    Args:
+      share: how many examples a core will have in its slots, one after another.
+      most: slots at most.
+      compiled: numbers of slots for which nothing has to be compiled.
+
+    Example:
+      >>> cpu_slots(10, 128, {}), cpu_slots(9, 128, {10}), cpu_slots(16, 128, {10})
+      (10, 10, 16)
+    """
+
+    def cost(slots: int) -> float:
+        return -(-share // slots) * (FIXED_COST + slots)
+
+    choices = [min(slots, most) for slots in range(2, MOST_CPU_SLOTS + 1, 2)]
+    best = min(choices, key=cost)
+    ready = min((slots for slots in compiled if slots <= most), key=cost, default=best)
+    return ready if cost(ready) <= WORTH_COMPILING * cost(best) else best
+
+
+def lanes_of(devices: Sequence[jax.Device]) -> dict[jax.Device, int]:
+    """How many sets of slots each device has: a CPU's share the cores."""
+    if jax.default_backend() != "cpu":
+        return dict.fromkeys(devices, 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return dict.fromkeys(devices, max((cores or 1) // len(devices), 1))
 
 
 class _Lane:
@@ -200,23 +249,29 @@ class _Lane:
     def is_busy(self) -> bool:
         return bool((self.owner >= 0).any())
 
-    def open(self, width: int, queue: deque[int]) -> None:
+    def open(self, width: int, queue: deque[int], share: int) -> None:
+        """Makes the slots, and fills as many as are this lane's share of the queue."""
         self.owner = np.full(width, -1)
-        self._take(queue)
+        self.take(queue, share)
 
-    def _take(self, queue: deque[int]) -> None:
+    def take(self, queue: deque[int], most: int | None = None) -> None:
+        """Puts the next examples into free slots."""
         is_new = np.zeros(len(self.owner), bool)
-        for position in np.flatnonzero(self.owner < 0)[: len(queue)]:
+        most = len(queue) if most is None else min(most, len(queue))
+        for position in np.flatnonzero(self.owner < 0)[:most]:
             self.owner[position], is_new[position] = queue.popleft(), True
         if not is_new.any():
             return
         rows = np.where(is_new, self.owner, 0)
-        chosen = jax.device_put(Examples(*(leaf[rows] for leaf in self.examples)), self.device)
+        # Copied: NumPy's memory, where JAX has taken it over, must not be donated and written to.
+        few = Examples(*(leaf[rows] for leaf in self.examples))
+        chosen = jax.device_put(few, self.device, may_alias=False)
         self.slots = self.programs.fill(self.slots, chosen, is_new, self.epsilon)
 
     def advance(self) -> None:
-        if self.is_busy:
-            self.slots = self.programs.advance(self.variables, self.slots, self.epsilon)
+        """Some steps, to their end."""
+        self.slots = self.programs.advance(self.variables, self.slots, self.epsilon)
+        self.slots.is_finished.block_until_ready()
 
     def collect(self) -> Finished | None:
         """Takes finished examples out of their slots, if there are any."""
@@ -240,16 +295,3 @@ class _Lane:
             fetch(outcome.adversarial),
             runs * self.programs.attack.num_steps + steps,
         )
-
-    def refill(self, queue: deque[int], batch_size: int) -> None:
-        """Puts the next examples into free slots; without any, moves to fewer slots if it can."""
-        if queue:
-            self._take(queue)
-            return
-        busy = np.flatnonzero(self.owner >= 0)
-        width = _width(batch_size, len(busy))
-        if len(busy) and width < len(self.owner):
-            free = np.flatnonzero(self.owner < 0)
-            positions = np.concatenate([busy, free])[:width]
-            self.slots = self.programs.gather(self.slots, positions)
-            self.owner = self.owner[positions]

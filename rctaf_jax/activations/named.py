@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rctaf_jax.errors import InputError
+from rctaf_jax.errors import InputError, MissingPartError
 from rctaf_jax.plugins import find_part
 
 from .baselines import BASELINES, SYNONYMS, Baseline, baseline_derivative
@@ -24,6 +24,7 @@ from .polynomial import check_index
 
 _FAMILY = "rct-af"
 _BETA = f"{_FAMILY}:beta="
+
 
 ActivationFunction = Callable[[Array, Array | None], Array]
 
@@ -125,7 +126,8 @@ def parse_activation(text: str | Activation) -> Activation:
       text: such as "rct-af:beta=1,curvature=7", "RCT-AF: beta=0, alpha=28" or "gelu".
 
     Raises:
-      InputError: the name, a key or a value is not one of those.
+      MissingPartError: nobody has the name.
+      InputError: a key or a value is not one of those.
 
     Example:
       >>> parse_activation("rct-af:beta=0,curvature=7").alpha
@@ -144,9 +146,10 @@ def parse_activation(text: str | Activation) -> Activation:
     if canonical is None:
         canonical = _from_elsewhere(text.strip())
     if canonical is None:
-        raise InputError(
+        raise MissingPartError(
             f"unknown activation {text!r}; known are {', '.join(activation_names())}, the first "
-            f"with settings, such as {_EXAMPLE!r}."
+            f"with settings, such as {_EXAMPLE!r}; or a name of a package that must be installed, "
+            "or package.module:name."
         )
     if canonical == _FAMILY:
         return _family_activation(text, _settings(text, settings))

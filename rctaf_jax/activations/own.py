@@ -136,6 +136,14 @@ def check_elementwise(name: str, function: Elementwise) -> None:
         raise InputError(
             f"activation {name!r} fails for an array: {describe_error(error)}"
         ) from error
+    if shape == x.shape:
+        try:
+            jax.jit(lambda x: jax.grad(lambda x: function(x).sum())(x)).lower(x)
+        except Exception as error:
+            raise InputError(
+                f"activation {name!r} cannot be traced by JAX ({describe_error(error)}): it must "
+                "be written with jax.numpy."
+            ) from error
     if shape != x.shape:
         raise InputError(
             f"activation {name!r} makes {type(y).__name__ if shape is None else shape} of an "

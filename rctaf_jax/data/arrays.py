@@ -14,6 +14,8 @@ from rctaf_jax.errors import InputError
 from .dataset import STORED_ORDER, Dataset, Split, checked
 
 PERMUTED_ORDER = "permuted by NumPy's RandomState(0), the first fifth being the test split"
+UNNAMED = "arrays"
+"""The name of a dataset that was given none."""
 MAX_CLASSES = 100_000
 """More would be labels read by mistake (pixel values, identifiers) rather than classes."""
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixels", "x"), ("label", "fine_label", "labels", "y")
@@ -40,7 +42,7 @@ def from_arrays(
     test_labels: Any,
     *,
     class_names: Sequence[str] | None = None,
-    name: str = "arrays",
+    name: str = UNNAMED,
     source: str = "the caller's arrays",
     index_order: str = STORED_ORDER,
 ) -> Dataset:

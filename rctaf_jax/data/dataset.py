@@ -49,6 +49,11 @@ class Dataset:
     source: str
     index_order: str = STORED_ORDER
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.image_shape))
+        sizes = f"{len(self.train.labels):,} + {len(self.test.labels):,}"
+        return f"Dataset({self.name!r}: {sizes} images of {shape}, {self.num_classes} classes)"
+
     @property
     def num_classes(self) -> int:
         """The number of classes."""

@@ -38,7 +38,13 @@ def read_image_folder(path: Path, image_size: int | None = None) -> Dataset:
         raise InputError(
             f"{path} has {there}/ alone: expected train/ and test/, or folders of classes"
         )
-    classes = [folder.name for folder in _folders(train or path) if _pictures(folder)]
+    classes = [folder.name for folder in _folders(train or path)]
+    for name in classes:
+        if not _pictures((train or path) / name):
+            raise InputError(
+                f"{(train or path) / name} has no picture ({', '.join(SUFFIXES)}): expected one "
+                "for each class, or no such folder"
+            )
     if test is not None:
         strange = [f.name for f in _folders(test) if _pictures(f) and f.name not in classes]
         if strange:

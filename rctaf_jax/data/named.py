@@ -18,6 +18,7 @@ from rctaf_jax.plugins import describe_error, find_part
 
 from . import npz as npz_source
 from . import tfds as tfds_source
+from .arrays import UNNAMED
 from .dataset import Dataset, Split
 from .image_folder import is_image_folder, read_image_folder
 
@@ -119,7 +120,7 @@ def _made(name: str, make: Callable[[], Dataset]) -> Dataset:
             f"{name} returned a {type(made).__name__}: it must return what "
             "rctaf_jax.data.from_arrays or from_examples makes"
         )
-    return made
+    return dataclasses.replace(made, name=name) if made.name == UNNAMED else made
 
 
 def load_data(config: DataConfig) -> Dataset:

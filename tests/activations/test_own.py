@@ -157,6 +157,7 @@ def test_an_installed_package_offers_a_name(tmp_path, monkeypatch):
         ("mine", lambda x: x / x.sum(), "another value alone than among others"),
         ("mine", jax.nn.softmax, "must act on each entry"),
         ("mine", lambda x: None, "makes NoneType of an array"),
+        ("mine", np.sin, r"cannot be traced by JAX \(TracerArrayConversionError"),
         ("mine", lambda x: jnp.log(x), "is not finite for x"),
         ("mine", lambda x: math.tanh(x), r"fails for an array: TypeError at \w+\.py:\d+"),
     ],

@@ -69,6 +69,9 @@ def test_what_is_no_folder_of_pictures(tmp_path):
     fill(tmp_path / "a" / "test", classes=("cat", "bird"))
     with pytest.raises(InputError, match=r"has the class bird, of which .*train has no picture"):
         load(tmp_path / "a")
+    (fill(tmp_path / "c") / "empty").mkdir()
+    with pytest.raises(InputError, match=r"c/empty has no picture \(\.png"):
+        load(tmp_path / "c")
     fill(tmp_path / "b")
     (tmp_path / "b" / "cat" / "x.png").write_bytes(b"none")
     with pytest.raises(InputError, match=r"x\.png cannot be read as a picture"):

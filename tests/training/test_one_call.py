@@ -53,7 +53,7 @@ def test_epochs_are_told_and_may_end_it(config, dataset):
 
     def enough(report):
         told.append(report)
-        return report.epoch == 4
+        return np.float32(report.epoch) == 4  # NumPy's True
 
     config = dataclasses.replace(config, model="mlp-1x16", epochs=9, method_options=())
     settings = settings_of(config) | {"method": "standard", "attack_steps": 0, "step_size": 0.0}
@@ -94,6 +94,8 @@ def test_a_model_of_ones_own(config, dataset, monkeypatch):
         ({"activation": "curvy"}, "unknown activation 'curvy'"),
         ({"epsilon": -1.0}, "epsilon must be a finite number"),
         ({"seed": 2**70}, "seed"),
+        ({"callbacks": print}, "it must be a list of functions"),
+        ({"callbacks": ["print"]}, "it must be a list of functions"),
         ({"batch_size": 41}, "batch size 41 is larger than the 40 training images"),
         ({"learning_rate": 1e30}, "the loss is not finite at step"),
     ],

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.plugins import find_part
-from rctaf_jax.values import lookup
 
 from . import dajat, dkl, mart, pgd_at, standard, trades
 from .method import Method, Published, Recipe, RecipeSetting
@@ -58,7 +57,12 @@ def published(name: str) -> Published:
                 "rctaf_jax.training.methods.method.Published(make, recipe)."
             )
         METHODS[name] = part
-    return lookup("method", name, METHODS)
+    if name not in METHODS:
+        raise InputError(
+            f"unknown method {name!r}: choose one of {', '.join(METHODS)}, a name of a package "
+            "that must be installed, or package.module:name."
+        )
+    return METHODS[name]
 
 
 def make_method(name: str, options: Mapping[str, float]) -> Method:

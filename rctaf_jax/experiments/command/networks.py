@@ -175,11 +175,12 @@ class AttackCommand:
         """Attack, print a table."""
         from rctaf_jax.experiments.run.attack import attack_network, check_attack
         from rctaf_jax.experiments.run.environment import describe_devices
-        from rctaf_jax.experiments.run.subject import open_subject
+        from rctaf_jax.experiments.run.subject import open_subject, radius
         from rctaf_jax.experiments.run.tables import attack_table
 
         check_attack(self.attack)
         subject = open_subject(self.source, self.network)
+        radius(subject, self.attack.norm, self.attack.epsilon)
         folder = self.output or subject.folder / "autoattack"
         say(console, f"Attacking {self.source} on {describe_devices()}. Results go to {folder}.")
         result = attack_network(subject, self.attack, folder, command, console)

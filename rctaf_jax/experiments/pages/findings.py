@@ -171,10 +171,10 @@ def _certainty(best: Best) -> str:
     else:
         is_all = best.num_overlapping == best.num_others
         which = "all" if is_all else f"{best.num_overlapping} of the"
-        text = (
-            f"The intervals of {which} {count(best.num_others, 'other curvature')} overlap with "
-            "its own, so they may do as well."
-        )
+        whose = f"intervals of {which} {best.num_others:,} other curvatures overlap"
+        if best.num_others == 1:
+            whose = "interval of the other curvature overlaps"
+        text = f"The {whose} with its own, so they may do as well."
     if best.edge:
         text += f" It is the {best.edge} curvature tried: the best may lie beyond."
     return text

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import SweepConfig
-from rctaf_jax.errors import InputError
+from rctaf_jax.errors import InputError, MissingPartError
 from rctaf_jax.files import write_text_atomic
 from rctaf_jax.typed_json import AtLeast1, read_typed
 
@@ -149,10 +149,13 @@ def _expected(config: SweepConfig) -> Iterator[_Expected]:
                 label = f"β = {beta}, curvature {curvature:g}, seed {seed}"
                 yield _Expected(label, beta, float(curvature), None, seed)
     for baseline in dict.fromkeys(config.baselines):
-        activation = parse_activation(baseline)
+        try:
+            activation = parse_activation(baseline)
+            text, curvature = activation.text, activation.max_curvature
+        except MissingPartError:  # of a package that is not here
+            text, curvature = baseline, math.nan
         for seed in seeds:
-            label = f"{activation.text}, seed {seed}"
-            yield _Expected(label, None, activation.max_curvature, activation.text, seed)
+            yield _Expected(f"{text}, seed {seed}", None, curvature, text, seed)
 
 
 def _check_images(folder: Path, rows: Sequence[Row], num_test: int) -> None:

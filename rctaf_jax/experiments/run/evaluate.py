@@ -5,9 +5,11 @@
 A sweep's own outcomes.npz, by which claims are judged, lies elsewhere and is never touched.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+from rctaf_jax.batching import fit_batch
 from rctaf_jax.config import EvaluationConfig
 from rctaf_jax.eval.accuracy import wilson_interval
 from rctaf_jax.files import write_arrays, write_json
@@ -45,7 +47,9 @@ def evaluate_network(
     """
     check_evaluation(config)
     norm, epsilon = threat
-    evaluate = make_evaluate(config, subject.network.apply, norm, epsilon)
+    size = fit_batch(config.batch_size, len(subject.dataset.test.labels))
+    fitted = dataclasses.replace(config, batch_size=size)
+    evaluate = make_evaluate(fitted, subject.network.apply, norm, epsilon)
     outcomes = evaluate(subject.network.variables, subject.dataset.test)
     result: dict[str, Any] = {
         "attack": f"{describe_attack(config)}, {norm} {epsilon:.4g}",

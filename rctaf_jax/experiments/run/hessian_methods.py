@@ -4,6 +4,7 @@ Each does a number of like things (probes, blocks, parameters, batches of images
 and all that it needs to go on is its state, a tree of arrays.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from rctaf_jax.activations import Activation
-from rctaf_jax.batching import pixels
+from rctaf_jax.batching import fit_batch, pixels
 from rctaf_jax.config import DiagonalConfig
 from rctaf_jax.data import Split
 from rctaf_jax.errors import InputError
@@ -133,7 +134,9 @@ def make_way(method: str, config: DiagonalConfig, problem: Problem) -> Way:
     Raises:
       InputError: if it cannot go there, or not in the memory at hand.
     """
-    return _WAYS[method](config, problem)
+    devices = 1 if problem.devices is None else len(problem.devices)
+    size = fit_batch(config.batch_size, len(problem.split.labels), devices)
+    return _WAYS[method](dataclasses.replace(config, batch_size=size), problem)
 
 
 def _hutchinson(config: DiagonalConfig, problem: Problem) -> Way:

@@ -19,6 +19,7 @@ from rctaf_jax.experiments.results.config_file import CONFIG, read_config
 from rctaf_jax.models import Network, load_program, load_weights, network_of
 from rctaf_jax.models.normalisation import with_input
 from rctaf_jax.models.program import SUFFIX
+from rctaf_jax.models.weights import SUFFIXES as WEIGHTS
 from rctaf_jax.plugins import PLACE, describe_error, import_part
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.methods.method import BASE
@@ -82,6 +83,11 @@ def load_network(
     if path.is_file() and path.suffix.lower() == SUFFIX:
         refuse_stated(text, **stated)
         return load_program(path)
+    if path.is_file() and path.suffix.lower() not in WEIGHTS:
+        raise InputError(
+            f"{text} is no network: expected a file that ends in {', '.join((*WEIGHTS, SUFFIX))}, "
+            "the folder of a run, or package.module:function."
+        )
     if path.is_file():
         return load_weights(
             path, model=model, activation=activation, mean=mean, std=std, prefix=prefix

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rctaf_jax.config import NetworkConfig
-from rctaf_jax.data import Dataset, load_data
+from rctaf_jax.data import Dataset, load_data, subset
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import as_json, check_same
 from rctaf_jax.models import Network
@@ -55,11 +55,6 @@ def open_subject(source: str, config: NetworkConfig) -> Subject:
       InputError: if the network, or the images, are not there or do not fit.
     """
     images = config.images
-    if images is None:
-        for name in ("image_size", "num_train", "num_test"):
-            if getattr(config, name) is not None:
-                flag = name.replace("_", "-")
-                raise InputError(f"{flag} belongs to images that are stated: give --data too.")
     if is_run(source):
         return _checked(_of_run(Path(source), config))
     network = load_network(source, **config.network)
@@ -85,6 +80,9 @@ def _of_run(folder: Path, config: NetworkConfig) -> Subject:
         data_dir = data.data_dir if config.data_dir is None else config.data_dir
         dataset = load_data(dataclasses.replace(data, data_dir=data_dir))
         check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
+        if config.image_size is not None:
+            raise InputError("image-size belongs to images that are stated: give --data too.")
+        dataset = subset(dataset, config.num_train, config.num_test)
     return _joined(folder, opened, dataset)
 
 

@@ -6,11 +6,13 @@ Training goes on from the last checkpoint of the same group: the same members on
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from rctaf_jax.activations import Activation
+from rctaf_jax.batching import fit_batch
 from rctaf_jax.data import Split
 from rctaf_jax.experiments.run.measure import (
     make_estimate_hessian,
@@ -93,11 +95,16 @@ def make_programs(sweep: Sweep, activation: Activation) -> FamilyPrograms:
     config, num_classes = sweep.config, sweep.dataset.num_classes
     trainer = make_trainer(sweep.training, activation, sweep.dataset)
     logits = make_logits(config.train, activation, num_classes)
+    num_test, num_train = len(sweep.dataset.test.labels), len(sweep.dataset.train.labels)
+    evaluation, hessian = config.evaluation, config.hessian
+    num_examples = min(hessian.num_examples or num_train, num_train)
+    evaluation = replace(evaluation, batch_size=fit_batch(evaluation.batch_size, num_test))
+    hessian = replace(hessian, batch_size=fit_batch(hessian.batch_size, num_examples))
     return FamilyPrograms(
         trainer,
         map_members(trainer, sweep.devices, sweep.per_device),
-        make_evaluate(config.evaluation, logits, config.train.norm, config.train.epsilon),
-        make_estimate_hessian(config.hessian, logits),
+        make_evaluate(evaluation, logits, config.train.norm, config.train.epsilon),
+        make_estimate_hessian(hessian, logits),
     )
 
 

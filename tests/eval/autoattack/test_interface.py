@@ -128,7 +128,7 @@ def reference_run(request, optimised):
     with compiled_for(norm, optimised):
         result = autoattack(
             curved, IMAGES, CURVED_LABELS, norm=norm, epsilon=SMALL[norm], key=KEY,
-            attacks=quick(norm), batch_size=40, devices=jax.local_devices()[:1],
+            attacks=quick(norm), batch_size=7, devices=jax.local_devices()[:1],
         )  # fmt: skip
     assert 3 < result.robust.sum() < 37
     return norm, result
@@ -148,14 +148,44 @@ def check_same_result(reference_run, optimised, batch_size, num_devices):
             attacks=quick(norm), batch_size=batch_size, devices=jax.local_devices()[:num_devices],
         )  # fmt: skip
     np.testing.assert_array_equal(result.robust, expected.robust[order])
-    np.testing.assert_array_equal(result.adversarial, expected.adversarial[order])
+    # Sums over another number of slots may be rounded otherwise.
+    np.testing.assert_allclose(result.adversarial, expected.adversarial[order], atol=1e-6)
     for actual, wanted in zip(result.attacks, expected.attacks, strict=True):
         np.testing.assert_array_equal(actual.broken, wanted.broken[order])
         assert actual.forward_passes == wanted.forward_passes
 
 
 def test_result_does_not_depend_on_order_or_slots(reference_run, optimised):
-    check_same_result(reference_run, optimised, 7, 1)
+    check_same_result(reference_run, optimised, 5, 1)
+
+
+def test_slots_of_every_number_as_users_compile():
+    """In L1 and 8 slots, XLA's older emitters, which these tests compile with, are wrong."""
+    environment = {n: v for n, v in os.environ.items() if n not in ("XLA_FLAGS", DISABLED)}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_USERS], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    counts = [line.split() for line in done.stdout.splitlines()]
+    assert len({tuple(count) for count in counts}) == 1
+    assert 0 < int(counts[0][0]) < 40
+
+
+DISABLED = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+AS_USERS = """
+import jax, jax.numpy as jnp, numpy as np
+from rctaf_jax.eval import autoattack
+from rctaf_jax.eval.autoattack.square import make_square
+rng = np.random.default_rng(0)
+images = rng.uniform(0.3, 0.7, (40, 3, 2, 1)).astype(np.float32)
+hidden, out = jnp.asarray(rng.normal(size=(6, 16))), jnp.asarray(rng.normal(size=(16, 5)))
+net = lambda x: jnp.tanh(3 * (x.reshape(len(x), -1) - 0.5) @ hidden) @ out
+labels = np.argmax(np.asarray(net(images)), axis=1)
+for slots in (8, 3):
+    found = autoattack(net, images, labels, jax.random.key(3), norm="L1", epsilon=0.15,
+                       attacks=make_square(norm="L1", num_queries=60), batch_size=slots)
+    print(found.robust.sum(), *np.flatnonzero(found.robust))
+"""
 
 
 @pytest.mark.parametrize(("batch_size", "num_devices"), [(7, 4), (512, 1)])

@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "text for curvature": ({"max_curvature": "sharp"}, 'max_curvature = "sharp": it must be a num'),
     "infinite curvature": ({"max_curvature": "inf"}, "max_curvature = inf: it must be 7"),
     "another family": ({"family": "relu"}, "family = 'relu': it must be 'rct-af:beta=1'"),
-    "no activation": ({"activation": "sine"}, "an activation that cannot be: unknown activation"),
+    "no activation": ({"activation": "sine"}, "activation = 'sine': it must be 'rct-af:beta=1'"),
     "an activation of too many digits": (
         {"activation": f"rct-af:beta={'9' * 5000},alpha=1"},
         r"activation = .*\.\.\.: it must be text of length <= 200",
@@ -91,6 +91,14 @@ def write(tmp_path: Path, make_member: Callable[..., dict[str, Any]]) -> Callabl
         return path
 
     return write_row
+
+
+def test_a_row_of_an_activation_that_is_not_here(write):
+    """Of a package that was there when it was trained: the row itself knows the curvature."""
+    own = {"activation": "their:wave", "family": "their:wave", "beta": None, "alpha": None}
+    assert read_row(write(**own)).max_curvature == 7
+    with pytest.raises(InputError, match="activation = 'their:wave': it must be 'their:wave', the"):
+        read_row(write(**(own | {"beta": 1})))
 
 
 @pytest.mark.parametrize(("changes", "sentence"), REFUSED.values(), ids=REFUSED)

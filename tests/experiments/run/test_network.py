@@ -233,10 +233,10 @@ def test_functions_that_are_no_networks(module, images, capsys, words, message):
         ("evaluate {run} --norm L2", "trained for Linf, whose radius means nothing in L2"),
         ("attack {run} --model resnet18", "says itself what it is: leave out model"),
         ("attack {file}", "does not say which images it is for: give --data"),
-        (
-            "attack {file} --num-test 5",
-            "num-test belongs to images that are stated: give --data too",
-        ),
+        ("attack {file} --num-test 5", "does not say which images it is for: give --data"),
+        ("attack {run} --num-test 21", "cannot take 21 of the 20 test images"),
+        ("attack {text}", "is no network: expected a file that ends in .safetensors, .npz, .pt"),
+        ("export {run} x.npz --layout trades", "only a Wide ResNet has the layout trades"),
         ("hessian {run} --image-size 5", "image-size belongs to images that are stated: give"),
         ("attack {file} --data {images}", "which radius it was trained: give --epsilon"),
         ("evaluate {file} --data {images}", "which radius it was trained: give --epsilon"),
@@ -259,7 +259,9 @@ def test_what_does_not_fit_is_a_sentence(run, published, images, tmp_path, capsy
         jax.random.key(0), (8, 8, 1)
     )
     mlp = save_weights(tmp_path / "mlp.npz", network_of("mlp-1x4", variables, "relu", {}))
+    (tmp_path / "mine.py").write_text("")
     places = {"run": run, "file": published, "images": images, "mlp": mlp}
+    places["text"] = tmp_path / "mine.py"
     assert main(words.format(**places).split()) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert message in error

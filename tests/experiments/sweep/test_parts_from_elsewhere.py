@@ -116,9 +116,14 @@ def test_a_run_says_what_it_lacks_elsewhere(theirs, tmp_path, capsys):
     del BASELINES["wave"], METHODS["gentle"]
     sys.path.pop(0)
     sys.modules.pop("theirs_of_a_test")
+    assert main(["report", str(folder)]) == 0  # the rows say what was measured
+    assert "wave" in (folder / "report.html").read_text()
+    capsys.readouterr()
     (member,) = folder.glob("members/wave*")
     assert main(["evaluate", str(member), "--pgd-steps", "1"]) == 2
-    assert "unknown activation 'wave'" in capsys.readouterr().err
+    error = " ".join(capsys.readouterr().err.split())
+    assert "unknown activation 'wave'" in error
+    assert "a package that must be installed" in error
     assert main(words) == 2
     assert "unknown" in capsys.readouterr().err
     (other,) = folder.glob("members/rct-af*")
