@@ -23,5 +23,10 @@ def threefry_key(key: Array) -> Array:
     dtype = getattr(key, "dtype", None)
     if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
         raise InputError(f"key is {key!r}; it must be a key, such as jax.random.key(0).")
-    words = jax.random.key_data(key)[:2]
+    words = jax.random.key_data(key)
+    if words.ndim != 1:
+        raise InputError(
+            f"key has shape {key.shape}: it must be one key, such as jax.random.key(0)."
+        )
+    words = words[:2]
     return jax.random.wrap_key_data(words, impl="threefry2x32")

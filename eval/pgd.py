@@ -31,7 +31,10 @@ from .verdict import LogitsFn, NetworkVariables, judge_logits, require_allowed
 AttackLoss = Callable[[Float[Array, "B classes"], Int[Array, " B"]], Float[Array, " B"]]
 StartFn = Callable[[Array, Pixels, Scalar], Pixels]
 
-PGD_LOSSES: dict[str, AttackLoss] = {"ce": losses.cross_entropy, "margin": losses.margin}
+PGD_LOSSES: dict[str, AttackLoss] = {
+    "ce": losses.unsaturated_cross_entropy,
+    "margin": losses.margin,
+}
 
 
 class PGDResult(NamedTuple):
@@ -142,8 +145,8 @@ def make_pgd(
       norm: a name in `threat_model.NORMS`.
       num_steps: gradient steps of each restart, at least 1.
       num_restarts: independent random starts, at least 1.
-      loss: a name in `PGD_LOSSES`: `margin`, or `ce`, whose gradient vanishes where the network is
-          confident.
+      loss: a name in `PGD_LOSSES`: `margin`, or `ce`, the cross-entropy (where the network is
+          confident with a longer tail, or its gradient would vanish).
       batch_size: examples at a time; the last batch is padded to it.
 
     Returns:

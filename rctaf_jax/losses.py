@@ -11,6 +11,7 @@ Attacks maximise them; the mean over a batch is the caller's. All are finite, an
 gradients, for logits whose differences do not overflow.
 """
 
+import math
 from collections.abc import Sequence
 
 import chex
@@ -48,6 +49,36 @@ def cross_entropy(
         return -right
     others = (jnp.sum(log_p, axis=-1) - right) / (logits.shape[-1] - 1)
     return -(1 - label_smoothing) * right - label_smoothing * others
+
+
+SATURATED = -8.0
+"""log(1 / p_y - 1) below which float32 makes noise of the cross-entropy's gradient."""
+
+
+def unsaturated_cross_entropy(
+    logits: Float[Array, "B C"], labels: Int[Array, " B"]
+) -> Float[Array, " B"]:
+    """The cross-entropy with a longer tail: for attacks, which must see where confidence falls.
+
+    With m = log sum_{i != y} exp(z_i) - z_y the cross-entropy is log(1 + e^m), and underflows, as
+    its gradient does, where the network is confident. Below m = -8 this is log(1 + e^-8) /
+    (-7 - m): it ranks images as the cross-entropy does, and its gradient has the same direction.
+
+    Args:
+      logits: z, with at least 2 classes.
+      labels: y, class indices in 0 .. C - 1.
+
+    Returns:
+      One positive value per example.
+
+    Example:
+      >>> print(unsaturated_cross_entropy(jnp.array([[0.0, 0.0], [0.0, 1e6]]), jnp.array([0, 1])))
+      [6.9314718e-01 3.3540876e-10]
+    """
+    others = jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, logits)
+    log_odds = jax.nn.logsumexp(others, axis=-1) - _at_label(logits, labels)
+    tail = math.log1p(math.exp(SATURATED)) / (1 + SATURATED - jnp.minimum(log_odds, SATURATED))
+    return jnp.where(log_odds > SATURATED, cross_entropy(logits, labels), tail)
 
 
 def soft_cross_entropy(

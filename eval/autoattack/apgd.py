@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.aliases import Logits, Pixels
 from rctaf_jax.errors import InputError
-from rctaf_jax.losses import cross_entropy, dlr, dlr_targeted
+from rctaf_jax.losses import dlr, dlr_targeted, unsaturated_cross_entropy
 from rctaf_jax.threat_model import Scalar, norm_named, project
 from rctaf_jax.values import lookup
 
@@ -235,7 +235,7 @@ def _step_keys(keys: Array, run: Int[Array, " B"], number: Int[Array, " B"]) -> 
 
 
 def _cross_entropy(logits: Logits, examples: Examples, run: Int[Array, " B"]) -> Array:
-    return cross_entropy(logits, examples.labels)
+    return unsaturated_cross_entropy(logits, examples.labels)
 
 
 def _dlr(logits: Logits, examples: Examples, run: Int[Array, " B"]) -> Array:

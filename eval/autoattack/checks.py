@@ -1,9 +1,10 @@
 """What makes a robust accuracy doubtful, looked for before an attack and after it.
 
-Each check returns a sentence, or None where nothing was found. None of them stops an attack.
+Each check returns a sentence, or None where nothing was found. None of them stops an attack. Rows
+of logits that are not finite say nothing of the others, and have a sentence of their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,27 +12,70 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.aliases import Predict
-from rctaf_jax.losses import cross_entropy
+from rctaf_jax.losses import unsaturated_cross_entropy
 
 Warning_ = str | None
 
 NUM_PASSES = 5
 MASKING_GAP = 0.002
+MASK = 1e30
+"""Logits beyond are a mask on a class, such as `finfo.min`: losses over them underflow."""
 
 
 class AutoAttackWarning(UserWarning):
     """A robust accuracy that may not mean what it seems to."""
 
 
-def returns_probabilities(logits: Float[np.ndarray, "N C"]) -> Warning_:
-    """Rows between 0 and 1 that sum to 1 look like probabilities, whose losses have no gradient."""
-    within = logits.max() < 1 + 1e-5 and logits.min() > -1e-5
-    if within and np.abs(logits.sum(axis=1) - 1).max() < 1e-5:
-        return (
-            "the network seems to return probabilities: its outputs lie between 0 and 1 and sum "
-            "to 1; the attacks need logits."
-        )
-    return None
+def returns_probabilities(logits: Float[np.ndarray, "N C"], precision: float = 1e-7) -> Warning_:
+    """Rows between 0 and 1 that sum to 1 look like probabilities, whose losses have no gradient.
+
+    Args:
+      logits: the network's answers.
+      precision: machine epsilon of the type in which it gave them.
+    """
+    rows = _finite_rows(logits)
+    slack = max(1e-5, logits.shape[1] * precision)
+    if not len(rows) or rows.max() >= 1 + slack or rows.min() <= -slack:
+        return None
+    if np.abs(rows.sum(axis=1) - 1).max() >= slack:
+        return None
+    return (
+        "the network seems to return probabilities: its outputs lie between 0 and 1 and sum "
+        "to 1; the attacks need logits."
+    )
+
+
+def has_no_answers(nonfinite: int, total: int) -> Warning_:
+    """Some images have logits that are NaN or infinite."""
+    if not nonfinite:
+        return None
+    return (
+        f"the logits of {nonfinite} of {total} images are not finite: they count as neither robust "
+        "nor broken, and not as correct; a class that is masked by -inf makes all of them so."
+    )
+
+
+def masks_classes(logits: Float[np.ndarray, "N C"]) -> Warning_:
+    """Logits as large as a mask on a class."""
+    rows = _finite_rows(logits)
+    num_masked = int((np.abs(rows) > MASK).any(axis=1).sum())
+    if not num_masked:
+        return None
+    return (
+        f"the logits of {num_masked} images reach {np.abs(rows).max():.1e}, as a class's mask "
+        "does: gradients of apgd-t's and apgd-dlr's losses underflow where it is among the largest "
+        "four; leave the class out, or mask it by -10,000."
+    )
+
+
+def is_huge_radius(norm: str, epsilon: float) -> Warning_:
+    """A radius in Linf that allows every image."""
+    if norm != "Linf" or epsilon < 1:
+        return None
+    return (
+        f"epsilon is {epsilon:g} in Linf, where pixels lie in [0, 1], so every image is allowed: "
+        f"{epsilon:g}/255 may be meant."
+    )
 
 
 def is_randomised(
@@ -42,7 +86,11 @@ def is_randomised(
     The function is called as it is, not compiled, which would freeze its random numbers.
     """
     answers = [np.asarray(logits_fn(images), np.float64) for _ in range(NUM_PASSES)]
-    correct = {int((answer.argmax(1) == np.asarray(labels)).sum()) for answer in answers}
+    is_finite = np.all([np.isfinite(answer).all(axis=1) for answer in answers], axis=0)
+    if not is_finite.any():
+        return None
+    answers = [answer[is_finite] for answer in answers]
+    correct = {int((answer.argmax(1) == np.asarray(labels)[is_finite]).sum()) for answer in answers}
     unit = [a / np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12) for a in answers]
     distance = max(float(np.linalg.norm(unit[0] - u, axis=1).max()) for u in unit)
     if len(correct) > 1 or distance > 1e-4:
@@ -53,21 +101,32 @@ def is_randomised(
     return None
 
 
-def has_zero_gradients(
-    logits_fn: Predict, images: Float[Array, "B H W C"], labels: Int[Array, " B"]
-) -> Warning_:
-    """The cross-entropy's gradient at a clean image is zero in every pixel."""
+def make_zero_gradients(
+    ask: Callable[..., Float[Array, "B classes"]],
+) -> Callable[..., Bool[Array, " B"]]:
+    """(variables, images, labels, keys) to whether the loss's gradient is zero in every pixel.
+
+    Args:
+      ask: (variables, images, keys) to logits.
+    """
 
     @jax.jit
-    def is_zero(images: Array, labels: Array) -> Array:
-        gradient = jax.grad(lambda x: cross_entropy(logits_fn(x), labels).sum())(images)
-        return jnp.all(gradient == 0, axis=(1, 2, 3))
+    def is_zero(variables: object, images: Array, labels: Array, keys: Array) -> Array:
+        def loss(x: Array) -> Array:
+            return unsaturated_cross_entropy(ask(variables, x, keys), labels).sum()
 
-    num_zero = int(np.sum(is_zero(images, labels)))
+        return jnp.all(jax.grad(loss)(images) == 0, axis=(1, 2, 3))
+
+    return is_zero
+
+
+def has_zero_gradients(is_zero: Bool[np.ndarray, " B"]) -> Warning_:
+    """The cross-entropy's gradient at a clean image is zero in every pixel."""
+    num_zero = int(np.sum(is_zero))
     if not num_zero:
         return None
     return (
-        f"the gradient of the cross-entropy is zero at {num_zero} of {len(images)} clean images: "
+        f"the gradient of the cross-entropy is zero at {num_zero} of {len(is_zero)} clean images: "
         "gradient-based attacks may fail there without the network being robust."
     )
 
@@ -98,3 +157,7 @@ def differs_again(num_different: int) -> Warning_:
         f"{num_different} adversarial images are classified correctly when evaluated again: the "
         "network's answers depend on the batch they are given in."
     )
+
+
+def _finite_rows(logits: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "n C"]:
+    return logits[np.isfinite(logits).all(axis=1)]

@@ -113,7 +113,8 @@ def run_all(
     reports: list[AttackReport] = []
     for number, program in enumerate(programs, 1):
         name = program.attack.name
-        attacked = correct if setting.individual else fates.robust.copy()
+        # Where an attack met no finite answer, another may break the image with one.
+        attacked = correct if setting.individual else correct & (fates.robust | fates.nonfinite)
         groups: list[tuple[Finished, float]] = []
         num_done = 0
         for group in _groups(program, f"{number}-{name}", setting, attacked, store):
@@ -124,7 +125,8 @@ def run_all(
             progress(
                 AttackProgress(name, number, len(programs), num_done, int(attacked.sum()), accuracy)
             )
-        reports.append(_report(program.attack, attacked, groups))
+        left = None if setting.individual else float(fates.robust.mean())
+        reports.append(_report(program.attack, attacked, groups, left))
     return fates, reports
 
 
@@ -161,20 +163,23 @@ def _groups(
 
 
 def _record(fates: Fates, finished: Finished) -> None:
-    """The first event decides, even where each attack runs on all correct images."""
+    """The first break decides, even where each attack runs on all correct images."""
     index = finished.example
-    is_first = finished.is_broken & fates.robust[index]
+    is_first = finished.is_broken & (fates.robust[index] | fates.nonfinite[index])
     is_nonfinite = finished.nonfinite & fates.robust[index]
     fates.adversarial[index[is_first]] = finished.adversarial[is_first]
     fates.robust[index[finished.is_broken | finished.nonfinite]] = False
     fates.nonfinite[index[is_nonfinite]] = True
+    fates.nonfinite[index[finished.is_broken]] = False
 
 
 def _report(
     attack: Attack,
     attacked: Bool[np.ndarray, " N"],
     groups: Sequence[tuple[Finished, float]],
+    left: float | None,
 ) -> AttackReport:
+    """What an attack did; `left` is the share that is robust after it, None for it alone."""
     robust, broken = attacked.copy(), np.zeros_like(attacked)
     num_steps, seconds = 0, 0.0
     for finished, group_seconds in groups:
@@ -183,6 +188,5 @@ def _report(
         num_steps += int(finished.num_steps.sum())
         seconds += group_seconds
     passes = (num_steps * attack.forward_passes, num_steps * attack.backward_passes)
-    return AttackReport(
-        attack.name, attacked, robust, broken, float(robust.mean()), seconds, *passes
-    )
+    accuracy = float(robust.mean()) if left is None else left
+    return AttackReport(attack.name, attacked, robust, broken, accuracy, seconds, *passes)

@@ -17,16 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from rctaf_jax.batching import Images, Labels, PaddedBatch, check_examples, over_batches, pixels
+from rctaf_jax.batching import Images, Labels, PaddedBatch, over_batches, pixels
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.accuracy import share_line
 from rctaf_jax.eval.keys import threefry_key
 from rctaf_jax.eval.verdict import NetworkVariables, judge_logits, require_allowed
 from rctaf_jax.threat_model import ThreatModel, norm_named, threat_model
+from rctaf_jax.values import parse_number
 
 from . import checks
 from .attack import Attack, Examples
 from .ensemble import AttackProgress, AttackReport, EnsembleSetting, Fates, run_all
+from .inputs import check_outputs, checked_examples, example_keys, precision_of
 from .pool import Ask, PoolPrograms, make_pool_programs
 from .store import Store
 from .versions import attacks_named, version_of
@@ -82,7 +84,7 @@ def autoattack(
     key: Array,
     *,
     norm: str = "Linf",
-    epsilon: float = 8 / 255,
+    epsilon: float | str = 8 / 255,
     version: str = "standard",
     attacks: str | Attack | Sequence[str | Attack] | None = None,
     individual: bool = False,
@@ -105,7 +107,7 @@ def autoattack(
       labels: N class indices.
       key: of all random numbers; one that is not of threefry is made one of its first words.
       norm: `Linf`, `L2` or `L1`.
-      epsilon: radius in pixels of [0, 1], above 0.
+      epsilon: radius in pixels of [0, 1], above 0, or text such as "8/255".
       version: `standard`, `plus` or `rand`; see `versions.VERSIONS`.
       attacks: an attack or its name, or several, instead of a version's. A name stands for the
           version's own attack of that name if it has one, such as `apgd-ce` of 20 draws in
@@ -174,11 +176,13 @@ def make_autoattack(
       InputError: if a name is unknown or a number is too small.
     """
     norm_named(norm)
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be an int of at least 1, got {batch_size!r}")
     is_random = version_of(version).is_random
     listed = [attacks] if isinstance(attacks, str | Attack) else attacks
     chosen = tuple(jax.local_devices() if devices is None else devices)
+    if not chosen:
+        raise InputError("devices is empty: give one or more, or leave it out for all local ones")
 
     def ask(variables: NetworkVariables, images: Array, keys: Array) -> Array:
         logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
@@ -189,42 +193,49 @@ def make_autoattack(
         named = attacks_named(version, listed, norm=norm, num_classes=num_classes)
         return tuple(make_pool_programs(attack, ask) for attack in named)
 
-    answers = _make_answers(ask, batch_size)
+    answers, zero_gradients = _make_answers(ask, batch_size), checks.make_zero_gradients(ask)
 
     def run(
         variables: NetworkVariables,
         images: Images,
         labels: Labels,
         key: Array,
-        epsilon: float,
+        epsilon: float | str,
         *,
         directory: str | Path | None = None,
         progress: AttackWatcher | None = None,
     ) -> AutoAttackResult:
-        threat = threat_model(norm, epsilon)
+        threat = threat_model(norm, parse_number(epsilon) if isinstance(epsilon, str) else epsilon)
         if not threat.epsilon:
             raise InputError("epsilon must be above 0, got 0: there is nothing to attack")
-        check_examples(images, labels)
+        images, labels = checked_examples(images, labels)
         key = threefry_key(key)
         x: Any = np.asarray(pixels(images), np.float32)
         y: Any = np.asarray(labels).astype(np.int32)
         keys = example_keys(key, x, y)
-        num_classes = _check_outputs(ask, variables, x, keys, y)
+        num_classes = check_outputs(ask, variables, x, keys, y)
         programs = programs_for(num_classes)
         logits = answers(variables, x, y, keys)
         examples = Examples(x, y, keys, logits)
         setup = _describe(programs, examples, key, threat, individual)
         store = Store(None if directory is None else Path(directory), setup, logits)
-        doubts = [checks.returns_probabilities(logits)]
+        clean = judge_logits(logits, y)
+        doubts = [
+            checks.is_huge_radius(norm, threat.epsilon),
+            checks.returns_probabilities(
+                logits, precision_of(logits_fn, variables, x, keys, is_random)
+            ),
+            checks.masks_classes(logits),
+        ]
         if not is_random:
-            doubts += _look_at_network(ask, variables, examples)
+            doubts += _look_at_network(ask, zero_gradients, variables, examples)
         setting = EnsembleSetting(
             variables, examples, threat.epsilon, batch_size, chosen, individual
         )
-        clean = judge_logits(logits, y)
         fates, reports = run_all(programs, setting, clean, store, progress or _silent)
         require_allowed(fates.adversarial, x, threat)
         doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
+        doubts.append(checks.has_no_answers(int(fates.nonfinite.sum()), len(y)))
         correct = np.asarray(clean.correct)
         if not is_random:  # whose answers differ from one call to the next
             again = np.asarray(
@@ -252,7 +263,7 @@ def _make_answers(ask: Ask, batch_size: int) -> Callable[..., Any]:
 
     @jax.jit
     def on_batch(variables: NetworkVariables, batch: PaddedBatch, keys: Array) -> Array:
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmulprecision_of("highest"):
             return ask(variables, batch.images, keys[batch.position])
 
     def answers(
@@ -290,60 +301,19 @@ def _result(
     )
 
 
-def example_keys(
-    key: Array, images: Float[np.ndarray, "N H W C"], labels: Int[np.ndarray, " N"]
-) -> Array:
-    """A key for each example, from what it is and not from where it stands.
-
-    Args:
-      key: of the whole attack.
-      images, labels: the examples; equal ones get equal keys.
-    """
-    contents = zip(np.asarray(images, np.float32), labels.tolist(), strict=True)
-    digests = [hashlib.sha256(image.tobytes() + b"%d" % label) for image, label in contents]
-    words = np.array([np.frombuffer(digest.digest()[:8], "<u4") for digest in digests])
-    return jax.vmap(lambda word: jax.random.fold_in(jax.random.fold_in(key, word[0]), word[1]))(
-        jnp.asarray(words)
-    )
-
-
-def _look_at_network(ask: Ask, variables: NetworkVariables, examples: Examples) -> list[str | None]:
+def _look_at_network(
+    ask: Ask,
+    zero_gradients: Callable[..., Array],
+    variables: NetworkVariables,
+    examples: Examples,
+) -> list[str | None]:
     """The checks that ask the network and need no attack."""
     few = [jnp.asarray(leaf[:NUM_CHECKED_IMAGES]) for leaf in (examples.images, examples.labels)]
     keys = examples.keys[:NUM_CHECKED_IMAGES]
-
-    def logits_fn(images: Array) -> Array:
-        return ask(variables, images, keys)
-
-    return [checks.is_randomised(logits_fn, *few), checks.has_zero_gradients(logits_fn, *few)]
-
-
-def _check_outputs(
-    ask: Ask,
-    variables: NetworkVariables,
-    images: Float[np.ndarray, "N H W C"],
-    keys: Array,
-    labels: Int[np.ndarray, " N"],
-) -> int:
-    """The number of classes, if the outputs have the right shape and the labels fit."""
-    answer = jax.eval_shape(ask, variables, jnp.asarray(images[:1]), keys[:1])
-    shape = getattr(answer, "shape", None)
-    if shape is None:
-        raise InputError(
-            f"the network returns a {type(answer).__name__}: expected logits alone, of shape "
-            "(batch, classes)"
-        )
-    if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
-        raise InputError(
-            f"the network's output for one image has shape {shape}: expected (1, classes) with at "
-            "least 2 classes"
-        )
-    if labels.min() < 0 or labels.max() >= shape[1]:
-        raise InputError(
-            f"got labels from {labels.min()} to {labels.max()}: the network has classes 0 to "
-            f"{shape[1] - 1}"
-        )
-    return shape[1]
+    return [
+        checks.is_randomised(lambda images: ask(variables, images, keys), *few),
+        checks.has_zero_gradients(np.asarray(zero_gradients(variables, *few, keys))),
+    ]
 
 
 def _describe(

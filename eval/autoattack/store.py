@@ -53,6 +53,8 @@ class Store:
         self._since = time.monotonic()
         if directory is None:
             return
+        if directory.exists() and not directory.is_dir():
+            raise InputError(f"{directory} is a file: give a folder for the attack's results")
         directory.mkdir(parents=True, exist_ok=True)
         if (directory / SETUP).exists():
             _check_setup(directory, setup)

@@ -36,18 +36,59 @@ def test_randomised_networks_are_noticed(noise, is_noticed):
         assert "version 'rand'" in found
 
 
+def zero_gradients(network):
+    is_zero = checks.make_zero_gradients(lambda variables, x, keys: network(x))
+    return checks.has_zero_gradients(is_zero((), IMAGES, LABELS, jnp.zeros(8)))
+
+
 def test_zero_gradients_are_counted():
-    assert checks.has_zero_gradients(linear, IMAGES, LABELS) is None
-    found = checks.has_zero_gradients(lambda x: linear(jnp.round(x)), IMAGES, LABELS)
-    assert "8 of 8" in found
-    # Confident beyond float32: the cross-entropy's gradient underflows.
-    bright = IMAGES.at[3].set(1.0)
-    labels = LABELS.at[3].set(0)
-    weights = jnp.zeros((4, 3)).at[:, 0].set(100.0)
-    found = checks.has_zero_gradients(
-        lambda x: jnp.where(x.mean() > 2, 0, x.reshape(8, -1) @ weights), bright, labels
-    )
-    assert found is not None
+    assert zero_gradients(linear) is None
+    assert "8 of 8" in zero_gradients(lambda x: linear(jnp.round(x)))
+    # Confidence beyond float32 is no lack of a gradient.
+    assert zero_gradients(lambda x: 1e6 * linear(x)) is None
+
+
+def test_one_odd_row_hides_nothing():
+    """A NaN or an infinity in one image's logits says nothing of the others'."""
+    odd = np.asarray(jax.nn.softmax(linear(IMAGES))).copy()
+    odd[2] = [np.nan, 0, 1]
+    odd[5] = [-np.inf, 0, 1]
+    assert "probabilities" in checks.returns_probabilities(odd)
+    rng = np.random.default_rng(1)
+
+    def network(x, noise=1e-2):
+        return np.where(np.isnan(odd), np.nan, linear(x) + noise * rng.normal(size=(8, 3)))
+
+    found = checks.is_randomised(network, IMAGES, LABELS)
+    assert "randomised" in found
+    assert "nan" not in found
+    assert checks.is_randomised(lambda x: network(x, 0), IMAGES, LABELS) is None
+    nowhere = np.full((3, 4), np.nan)
+    assert checks.returns_probabilities(nowhere) is None
+    assert checks.is_randomised(lambda x: nowhere, IMAGES[:3], LABELS[:3]) is None
+    assert checks.masks_classes(nowhere) is None
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_probabilities_of_any_precision(dtype):
+    """Rounded in 16 bits, they do not sum to 1 within 1e-5."""
+    logits = 3 * jnp.asarray(RNG.normal(size=(20, 10)), dtype)
+    rows = np.asarray(jax.nn.softmax(logits).astype(jnp.float32))
+    precision = float(jnp.finfo(dtype).eps)
+    assert "probabilities" in checks.returns_probabilities(rows, precision)
+    assert checks.returns_probabilities(np.asarray(logits, np.float32), precision) is None
+
+
+def test_masks_and_radii_and_missing_answers():
+    logits = np.asarray(linear(IMAGES)).copy()
+    assert checks.masks_classes(logits) is None
+    logits[:, 1] = np.finfo(np.float32).min
+    assert "of 8 images reach 3.4e+38" in checks.masks_classes(logits)
+    assert checks.is_huge_radius("Linf", 0.5) is None
+    assert checks.is_huge_radius("L2", 8) is None
+    assert "8/255 may be meant" in checks.is_huge_radius("Linf", 8)
+    assert checks.has_no_answers(0, 4) is None
+    assert "2 of 4 images are not finite" in checks.has_no_answers(2, 4)
 
 
 def test_masked_gradients():

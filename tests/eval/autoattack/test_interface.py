@@ -17,7 +17,7 @@ from rctaf_jax.eval.autoattack import autoattack, make_autoattack
 from rctaf_jax.eval.autoattack.apgd import make_apgd, make_apgd_targeted
 from rctaf_jax.eval.autoattack.checks import AutoAttackWarning
 from rctaf_jax.eval.autoattack.fab import make_fab, make_fab_targeted
-from rctaf_jax.eval.autoattack.interface import example_keys
+from rctaf_jax.eval.autoattack.inputs import example_keys
 from rctaf_jax.eval.autoattack.square import make_square
 from rctaf_jax.eval.autoattack.versions import attacks_named
 
@@ -584,3 +584,112 @@ def test_killed_and_resumed_gives_the_same(tmp_path, reference_run):
 @pytest.mark.parametrize("reference_run", ["Linf"], indirect=True)
 def test_killed_twenty_times_gives_the_same(tmp_path, reference_run):
     check_kills(tmp_path, reference_run, 20)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
+def test_confidence_hides_nothing_from_a_gradient(scale):
+    """A linear network is as robust however its logits are scaled."""
+    labels = np.argmax(np.asarray(linear(IMAGES)), axis=1)
+    result = autoattack(
+        lambda x: scale * linear(x), IMAGES, labels, KEY, epsilon=0.05, attacks="apgd-ce"
+    )
+    expected = autoattack(linear, IMAGES, labels, KEY, epsilon=0.05, attacks="apgd-ce")
+    np.testing.assert_array_equal(result.robust, expected.robust)
+    assert 3 < result.robust.sum() < 37
+
+
+def test_a_masked_class_is_said():
+    def masked(x):
+        return linear(x).at[:, 1].set(jnp.finfo(jnp.float32).min)
+
+    labels = np.argmax(np.asarray(masked(IMAGES)), axis=1)
+    with pytest.warns(AutoAttackWarning, match="as a class's mask does"):
+        autoattack(masked, IMAGES, labels, KEY, epsilon=0.05, attacks="apgd-ce")
+
+    def gone(x):
+        return linear(x).at[:, 1].set(-jnp.inf)
+
+    with pytest.warns(AutoAttackWarning, match="40 of 40 images are not finite"):
+        result = autoattack(gone, IMAGES, labels, KEY, epsilon=0.05, attacks="apgd-ce")
+    assert result.clean_accuracy == 0
+
+
+def test_what_one_attack_met_as_nan_another_breaks():
+    """Beyond a corner of the ball there is no answer; short of it the images are misclassified."""
+
+    def network(x):
+        far = jnp.abs(x - 0.5).max(axis=(1, 2, 3)) > 0.0999
+        logits = jnp.stack([-200 * jnp.abs(x - 0.5).mean((1, 2, 3)) + 5, jnp.zeros(len(x))], 1)
+        return jnp.where(far[:, None], jnp.nan, logits)
+
+    images = np.full((6, 3, 2, 1), 0.5, np.float32)
+    attacks = [make_square(norm="Linf", num_queries=3), make_fab(norm="Linf", num_steps=20)]
+    for individual in (False, True):
+        with pytest.warns(AutoAttackWarning) as said:
+            result = autoattack(
+                network, images, np.zeros(6, int), KEY, epsilon=0.1, attacks=attacks,
+                individual=individual,
+            )  # fmt: skip
+        square, fab = result.attacks
+        assert fab.broken.all()
+        assert not result.nonfinite.any()
+        assert not result.robust.any()
+        assert not any("not finite" in str(one.message) for one in said)
+        assert (square.attacked & ~square.broken & ~square.robust).any()
+
+
+def test_second_network_compiles_nothing():
+    """Of one structure, through `make_autoattack`: every check, attack and answer."""
+    attacks = quick("Linf")[:2]
+    run = make_autoattack(lambda w, x: x.reshape(len(x), -1) @ w, norm="Linf", attacks=attacks,
+                          batch_size=8)  # fmt: skip
+    labels = np.argmax(np.asarray(linear(IMAGES)), axis=1)
+    run(WEIGHTS, IMAGES, labels, KEY, 0.02)
+    with count_compilations() as count:
+        run(WEIGHTS * 1.25, IMAGES, labels, KEY, 0.02)
+    assert count() == 0
+
+
+@contextlib.contextmanager
+def count_compilations():
+    found = []
+
+    def note(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield lambda: len(found)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+def test_lists_and_text_are_taken():
+    labels = np.argmax(np.asarray(linear(IMAGES)), axis=1)
+    settings = {"attacks": "apgd-ce"}
+    expected = autoattack(linear, IMAGES, labels, KEY, epsilon=8 / 255, **settings)
+    found = autoattack(linear, IMAGES.tolist(), labels.tolist(), KEY, epsilon="8/255", **settings)
+    np.testing.assert_array_equal(found.robust, expected.robust)
+    with pytest.warns(AutoAttackWarning, match="1/255 may be meant"):
+        autoattack(linear, IMAGES, labels, KEY, epsilon=True, **settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"devices": []}, "devices is empty"),
+        ({"batch_size": 2.0}, r"batch_size must be an int of at least 1, got 2\.0"),
+        ({"batch_size": True}, "batch_size must be an int"),
+        ({"key": jax.random.split(KEY)}, r"key has shape \(2,\): it must be one key"),
+        ({"labels": np.full(40, 2**33)}, "got labels from 8589934592"),
+        ({"epsilon": "x"}, "x"),
+        ({"directory": __file__}, "is a file: give a folder"),
+    ],
+)
+def test_what_cannot_be_given_is_a_sentence(changes, message):
+    labels = np.argmax(np.asarray(linear(IMAGES)), axis=1)
+    given = {"labels": labels, "key": KEY, "attacks": "apgd-ce"} | changes
+    with pytest.raises(InputError, match=message):
+        autoattack(linear, IMAGES, **given)
