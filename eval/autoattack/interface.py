@@ -250,7 +250,7 @@ def make_autoattack(
 
 def _widened(logits: Array) -> Array:
     """In float32 at least, since a loss in 16 bits is rounded, and files do not know bfloat16."""
-    logits = jnp.asarray(logits)  # a network may return what is none: see `_check_outputs`
+    logits = jnp.asarray(logits)  # a network may return what is none: see `inputs.check_outputs`
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
