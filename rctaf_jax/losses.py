@@ -73,7 +73,7 @@ def unsaturated_cross_entropy(
 
     Example:
       >>> print(unsaturated_cross_entropy(jnp.array([[0.0, 0.0], [0.0, 1e6]]), jnp.array([0, 1])))
-      [6.9314718e-01 3.3540876e-10]
+      [6.931472e-01 3.354087e-10]
     """
     others = jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, logits)
     log_odds = jax.nn.logsumexp(others, axis=-1) - _at_label(logits, labels)

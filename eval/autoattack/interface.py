@@ -263,7 +263,7 @@ def _make_answers(ask: Ask, batch_size: int) -> Callable[..., Any]:
 
     @jax.jit
     def on_batch(variables: NetworkVariables, batch: PaddedBatch, keys: Array) -> Array:
-        with jax.default_matmulprecision_of("highest"):
+        with jax.default_matmul_precision("highest"):
             return ask(variables, batch.images, keys[batch.position])
 
     def answers(

@@ -122,7 +122,7 @@ def _numpy_apgd(
 def test_equals_plain_loops_of_one_example(norm: str, loss: str) -> None:
     weights = np.random.default_rng(6).normal(size=(6, 4))
     logits_fn, attack, epsilon = _curved(weights), MAKERS[loss](norm), 1.5 * EPSILONS[norm]
-    loss_fn = {"ce": apgd.cross_entropy, "dlr": apgd.dlr}[loss]
+    loss_fn = {"ce": apgd.unsaturated_cross_entropy, "dlr": apgd.dlr}[loss]
     with jax.enable_x64(True):
         images, labels = _correct_examples(logits_fn, (3, 2, 1), 4)
         images = images.astype(np.float64)
@@ -191,7 +191,7 @@ def test_every_point_is_allowed_and_ascent_ascends(norm: str) -> None:
 
     for epsilon in (0.0, EPSILONS[norm], 20.0):
         state = jax.jit(attack.start)(examples, jnp.zeros(10, int), epsilon)
-        start_loss = apgd.cross_entropy(logits_fn(state.x), examples.labels)
+        start_loss = apgd.unsaturated_cross_entropy(logits_fn(state.x), examples.labels)
         for k in range(attack.num_steps):
             reach = apgd_l1.make_phases(20).radius[k] if norm == "L1" else 1
             assert is_inside(state.x, examples.images, norm=norm, epsilon=reach * epsilon).all()
