@@ -10,6 +10,8 @@ from rich.console import Console
 from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.extras import check_report
 
+from .schema import MeasuredConfig
+
 PAPER_ALPHAS = (1, 5, 10, 15, 20)
 PAPER_FAMILY = tuple(f"rct-af:beta={b},alpha={a}" for b in (0, 1, 2) for a in PAPER_ALPHAS)
 LISTED = (
@@ -66,6 +68,7 @@ class DataCommand:
     """Where TFDS keeps its datasets."""
     image_size: int | None = None
     """Resize a folder's pictures to so many pixels a side."""
+    defaults: MeasuredConfig = None
 
     def run(self, console: Console, command: str) -> None:
         """Load, print."""

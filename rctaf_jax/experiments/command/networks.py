@@ -22,14 +22,12 @@ from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.extras import INSTALL_REPORT, missing
 from rctaf_jax.values import check_positive, short_name
 
-from .schema import ConfigFile
+from .schema import ConfigFile, MeasuredConfig
 
 if TYPE_CHECKING:
     from rctaf_jax.experiments.run.folder import Run
     from rctaf_jax.experiments.run.subject import Subject
 
-MEASURED = "A config.json, or its folder: its images, radius and numbers where flags say none."
-MeasuredConfig = Annotated[Path | None, tyro.conf.arg(name="config", help=MEASURED)]
 Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
 
 
@@ -242,6 +240,7 @@ class ExportCommand:
     layout: Literal["trades"] | None = None
     """trades: with the block that TRADES' Wide ResNet has and never calls."""
     network: NetworkConfig = NetworkConfig()
+    defaults: MeasuredConfig = None
 
     def run(self, console: Console, command: str) -> None:
         """Load, write, say what it is."""
@@ -250,7 +249,8 @@ class ExportCommand:
         from rctaf_jax.models.program import SUFFIX
 
         given, is_program = self.network, self.file.suffix.lower() == SUFFIX
-        if not is_program and given != NetworkConfig(**given.network):
+        is_told = self.defaults is None and given != NetworkConfig(**given.network)
+        if not is_program and is_told:
             raise InputError("weights need no images: leave out --data and what belongs to it.")
         if is_program and self.layout is not None:
             raise InputError("a program has no names of weights: leave out --layout.")

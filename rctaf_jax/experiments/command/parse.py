@@ -71,7 +71,7 @@ def subcommands(words: Sequence[str]) -> Any:
       InputError: for an unknown preset.
     """
     config, one = defaults(words)
-    evaluate, attack, hessian = measuring(words, config, one)
+    evaluate, attack, hessian, export, data, reproduce = others(words, config, one)
     config = for_method(config, value_of("--method", words))
     train = TrainCommand(config.data, config.train, config.evaluation)
     if one is not None:
@@ -83,13 +83,13 @@ def subcommands(words: Sequence[str]) -> Any:
         | Annotated[EvaluateCommand, named("evaluate", default=evaluate)]
         | Annotated[AttackCommand, named("attack", default=attack)]
         | Annotated[HessianCommand, named("hessian", default=hessian)]
-        | Annotated[ExportCommand, named("export")]
+        | Annotated[ExportCommand, named("export", default=export)]
         | Annotated[ValidateAppendixCommand, named("validate-appendix")]
-        | Annotated[ReproduceCommand, named("reproduce")]
+        | Annotated[ReproduceCommand, named("reproduce", default=reproduce)]
         | Annotated[ClaimsCommand, named("claims")]
         | Annotated[ReportCommand, named("report")]
         | Annotated[ActivationsCommand, named("activations")]
-        | Annotated[DataCommand, named("data")]
+        | Annotated[DataCommand, named("data", default=data)]
     )
 
 
@@ -111,10 +111,12 @@ def defaults(words: Sequence[str]) -> tuple[SweepConfig, RunConfig | None]:
     return dataclasses.replace(base, data=found.data, train=found.train), found
 
 
-def measuring(
+def others(
     words: Sequence[str], config: SweepConfig, one: RunConfig | None
-) -> tuple[EvaluateCommand, AttackCommand, HessianCommand]:
-    """The commands that measure, with a configuration's images, radius and numbers if it is given.
+) -> tuple[
+    EvaluateCommand, AttackCommand, HessianCommand, ExportCommand, DataCommand, ReproduceCommand
+]:
+    """The commands that do not train, with a configuration's values if it is given.
 
     Args:
       words: of the command.
@@ -122,7 +124,14 @@ def measuring(
         how it is measured.
     """
     if value_of("--config", words) is None:
-        return EvaluateCommand(MISSING), AttackCommand(MISSING), HessianCommand(MISSING)
+        return (
+            EvaluateCommand(MISSING),
+            AttackCommand(MISSING),
+            HessianCommand(MISSING),
+            ExportCommand(MISSING, MISSING),
+            DataCommand(MISSING),
+            ReproduceCommand(MISSING),
+        )
     data, train, evaluation = config.data, config.train, config.evaluation
     hessian = config.hessian
     network = NetworkConfig(
@@ -132,7 +141,6 @@ def measuring(
         num_train=data.num_train,
         num_test=data.num_test,
     )
-    attack = AttackConfig(norm=train.norm, epsilon=train.epsilon)
     diagonal = DiagonalConfig(
         num_probes=hessian.num_probes,
         num_examples=hessian.num_examples,
@@ -142,8 +150,11 @@ def measuring(
         evaluation, diagonal = EvaluationConfig(), DiagonalConfig()
     return (
         EvaluateCommand(MISSING, network, evaluation, train.norm, train.epsilon),
-        AttackCommand(MISSING, network, attack),
+        AttackCommand(MISSING, network, AttackConfig(norm=train.norm, epsilon=train.epsilon)),
         HessianCommand(MISSING, network, diagonal),
+        ExportCommand(MISSING, MISSING, network=network),
+        DataCommand(data.name, data.data_dir, data.image_size),
+        ReproduceCommand(MISSING, data_dir=data.data_dir),
     )
 
 

@@ -38,6 +38,8 @@ FLAGS: dict[type, dict[str, str]] = {
 """Of each configuration: the flags that are not called as their fields are."""
 
 ConfigFile = Annotated[Path | None, arg(name="config")]
+MEASURED = "A config.json, or its folder: its images, radius and numbers where flags say none."
+MeasuredConfig = Annotated[Path | None, arg(name="config", help=MEASURED)]
 
 registry = ConstructorRegistry()
 

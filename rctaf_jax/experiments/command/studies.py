@@ -14,7 +14,7 @@ from rctaf_jax.extras import check_report
 from rctaf_jax.locks import alone
 from rctaf_jax.values import short_name
 
-from .schema import ConfigFile
+from .schema import ConfigFile, MeasuredConfig
 
 RETRAIN = "Train members again whose files cannot be read; without it they end the command."
 
@@ -97,6 +97,7 @@ class ReproduceCommand:
     """digits (minutes a figure), cpu (up to an hour), gpu (made for one) or paper."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
+    defaults: MeasuredConfig = None
     yes: bool = False
     """Start without asking, however long it takes."""
     output: Path | None = None

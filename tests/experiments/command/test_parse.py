@@ -136,6 +136,13 @@ def test_a_configuration_is_a_default_of_measuring_too(tmp_path):
     diagonal = parse(["hessian", "w.npz", "--config", sweep, "--num-probes", "6"]).hessian
     assert (diagonal.num_probes, diagonal.batch_size) == (6, 7)
     assert parse(["evaluate", "w.npz"]).network.images is None
+    assert parse(["export", "w.npz", "w.jax", "--config", run]).network.images == RUN.data
+    assert parse(["data", "--config", run]).name == "digits"
+    there = dataclasses.replace(RUN, data=dataclasses.replace(RUN.data, data_dir="/there"))
+    config = ["--config", str(saved(tmp_path / "there", there))]
+    assert parse(["reproduce", "figure-1", *config]).data_dir == "/there"
+    assert parse(["reproduce", "figure-1", *config]).names == ("figure-1",)
+    assert parse(["data", "cifar10", *config]).data_dir == "/there"
 
 
 @pytest.mark.parametrize(
