@@ -26,6 +26,7 @@ from rctaf_jax.activations import parse_activation
 from rctaf_jax.array_file import read_arrays
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import write_arrays
+from rctaf_jax.values import kind_of
 
 from .convolution import plain_convolutions
 from .network import Network
@@ -59,7 +60,7 @@ def save_program(
         raise InputError(f"{path} does not end in {SUFFIX}.")
     if not isinstance(network.variables, Mapping):
         raise InputError(
-            f"the variables are a {type(network.variables).__name__}: a program keeps nested dicts "
+            f"the variables are {kind_of(network.variables)}: a program keeps nested dicts "
             "of arrays."
         )
     variables = jax.tree.map(jnp.asarray, dict(network.variables))
@@ -169,7 +170,7 @@ def _check_takes(path: Path, exported: export.Exported, number: int) -> None:
 
 
 def _short(argument: Any) -> str:
-    return str(argument) if hasattr(argument, "shape") else f"a {type(argument).__name__}"
+    return str(argument) if hasattr(argument, "shape") else f"{kind_of(argument)}"
 
 
 def _about(path: Path, text: np.ndarray) -> dict[str, Any]:

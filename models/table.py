@@ -13,6 +13,7 @@ import flax.linen as nn
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.plugins import find_part
+from rctaf_jax.values import kind_of
 
 from .layers import LayerSettings
 from .mlp import MLP
@@ -141,7 +142,7 @@ def _checked_own(name: str, part: Any) -> OwnModel:
     if isinstance(part, OwnModel):
         return part
     raise InputError(
-        f"model {name} is a {type(part).__name__}: make it one by rctaf_jax.models.linen_model, "
+        f"model {name} is {kind_of(part)}: make it one by rctaf_jax.models.linen_model, "
         "nnx_model, equinox_model or function_model."
     )
 

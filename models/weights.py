@@ -24,7 +24,7 @@ from rctaf_jax.array_file import read_arrays
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import write_arrays, write_bytes_atomic
 from rctaf_jax.typed_json import AtLeast1, Positive, convert_typed
-from rctaf_jax.values import lookup, shortened
+from rctaf_jax.values import kind_of, lookup, shortened
 
 from .network import Network, network_of
 from .normalisation import make_normalisation
@@ -276,9 +276,7 @@ def _read_torch(path: Path) -> tuple[State, str | None]:
             ) from None
         raise _damaged(path, error) from None
     if not isinstance(found, Mapping):
-        raise InputError(
-            f"{path} holds a {type(found).__name__}, not a state dict: save `state_dict()`."
-        )
+        raise InputError(f"{path} holds {kind_of(found)}, not a state dict: save `state_dict()`.")
     text, own = found.get(_KEY), found.get("state_dict")
     if isinstance(text, str) and isinstance(own, Mapping):
         return {name: tensor.numpy() for name, tensor in own.items()}, text

@@ -24,6 +24,16 @@ def shortened(text: str, length: int = 80) -> str:
     return f"{text[: length - 3 - end]}...{text[len(text) - end :]}"
 
 
+def kind_of(value: object) -> str:
+    """What something is, with its article.
+
+    >>> kind_of(3), kind_of("x")
+    ('an int', 'a str')
+    """
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def lookup(kind: str, name: str, table: Mapping[str, TableEntry]) -> TableEntry:
     """The entry of a table by name.
 

@@ -73,7 +73,7 @@ def test_bytes_that_are_no_text_are_refused_in_a_sentence():
         (["data", "cifar10", "--data-dir", "~nosuchuser/x"], "there is no such user"),
         (["train", "--output=~nosuchuser/x"], "~nosuchuser/x: there is no such user"),
         (["evaluate", "~nosuchuser/x"], "~nosuchuser/x: there is no such user"),
-        (["evaluate", __file__], "unknown kind of weights file '.py'"),
+        (["evaluate", __file__], "is no network: expected a file that ends in .safetensors"),
         (["report", __file__], "is not a results folder"),
         (["claims", __file__], "is not a results folder"),
         (["attack", "/nonexistent", "--attack-seed", str(2**70)], "at most 64 bits"),

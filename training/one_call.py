@@ -23,7 +23,7 @@ from rctaf_jax.data import Dataset
 from rctaf_jax.errors import InputError
 from rctaf_jax.models import Network, OwnModel, network_of, register_model
 from rctaf_jax.models.normalisation import with_input
-from rctaf_jax.values import check_seed
+from rctaf_jax.values import check_seed, kind_of
 
 from .loop import check_finite, run_steps
 from .recipe import ResolvedTraining, check_alpha, resolve
@@ -98,7 +98,7 @@ def train(
         raise InputError(f"train has no setting {unknown[0]!r}: it has {', '.join(sorted(known))}.")
     if not isinstance(dataset, Dataset):
         raise InputError(
-            f"dataset is a {type(dataset).__name__}: give what rctaf_jax.data.load, from_arrays or "
+            f"dataset is {kind_of(dataset)}: give what rctaf_jax.data.load, from_arrays or "
             "from_examples returns."
         )
     if not (isinstance(callbacks, Sequence) and all(map(callable, callbacks))):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.batching import Images, Labels, check_examples
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.verdict import NetworkVariables
+from rctaf_jax.values import kind_of
 
 from .pool import Ask
 
@@ -68,7 +69,7 @@ def check_outputs(
     shape = getattr(answer, "shape", None)
     if shape is None:
         raise InputError(
-            f"the network returns a {type(answer).__name__}: expected logits alone, of shape "
+            f"the network returns {kind_of(answer)}: expected logits alone, of shape "
             "(batch, classes)"
         )
     if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError, MissingPartError
 from rctaf_jax.plugins import find_part
+from rctaf_jax.values import kind_of
 
 from .baselines import BASELINES, SYNONYMS, Baseline, baseline_derivative
 from .curvature import Curvature, alpha_for_curvature, family_curvature
@@ -171,7 +172,7 @@ def _from_elsewhere(name: str) -> str | None:
         BASELINES[name] = make_row(name, part)
     else:
         raise InputError(
-            f"activation {name} is a {type(part).__name__}: it must be a function of an array."
+            f"activation {name} is {kind_of(part)}: it must be a function of an array."
         )
     return name
 

@@ -15,6 +15,7 @@ from rctaf_jax.config import DataConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import expand_home
 from rctaf_jax.plugins import describe_error, find_part
+from rctaf_jax.values import kind_of
 
 from . import npz as npz_source
 from . import tfds as tfds_source
@@ -117,7 +118,7 @@ def _made(name: str, make: Callable[[], Dataset]) -> Dataset:
         raise InputError(f"{name} failed: {describe_error(error)}") from error
     if not isinstance(made, Dataset):
         raise InputError(
-            f"{name} returned a {type(made).__name__}: it must return what "
+            f"{name} returned {kind_of(made)}: it must return what "
             "rctaf_jax.data.from_arrays or from_examples makes"
         )
     return dataclasses.replace(made, name=name) if made.name == UNNAMED else made

@@ -114,7 +114,7 @@ def test_a_place_is_a_name(tmp_path, monkeypatch):
     assert activation.text == "Their_Module:Wave"
     assert activation.max_curvature == pytest.approx(1)
     assert parse_activation(activation.text) == activation
-    with pytest.raises(InputError, match="is a int: it must be a function"):
+    with pytest.raises(InputError, match="is an int: it must be a function"):
         parse_activation("Their_Module:number")
     with pytest.raises(InputError, match="Their_Module has no Nothing"):
         parse_activation("Their_Module:Nothing")

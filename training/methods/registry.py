@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.plugins import find_part
+from rctaf_jax.values import kind_of
 
 from . import dajat, dkl, mart, pgd_at, standard, trades
 from .method import Method, Published, Recipe, RecipeSetting
@@ -53,7 +54,7 @@ def published(name: str) -> Published:
     if name not in METHODS and (part := find_part("methods", name)) is not None:
         if not isinstance(part, Published):
             raise InputError(
-                f"method {name} is a {type(part).__name__}: it must be a "
+                f"method {name} is {kind_of(part)}: it must be a "
                 "rctaf_jax.training.methods.method.Published(make, recipe)."
             )
         METHODS[name] = part

@@ -24,6 +24,7 @@ from rctaf_jax.plugins import PLACE, describe_error, import_part
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.methods.method import BASE
 from rctaf_jax.typed_json import AtLeast1, read_typed
+from rctaf_jax.values import kind_of
 
 from .folder import DATA, Run
 
@@ -205,7 +206,7 @@ def call_function(text: str) -> Network:
         return made._replace(facts={"function": text, **made.facts})
     if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0])):
         raise InputError(
-            f"{text} returned a {type(made).__name__}: it must return (apply, variables), with "
+            f"{text} returned {kind_of(made)}: it must return (apply, variables), with "
             "apply(variables, images) the logits, or a rctaf_jax.models.Network."
         )
     return Network(*made, facts={"function": text})

@@ -14,7 +14,7 @@ from rctaf_jax.experiments.results.config_file import as_json, check_same
 from rctaf_jax.models import Network
 from rctaf_jax.plugins import describe_error
 from rctaf_jax.typed_json import read_json
-from rctaf_jax.values import short_name
+from rctaf_jax.values import kind_of, short_name
 
 from .environment import describe_environment
 from .folder import DATA, Run
@@ -144,7 +144,7 @@ def _checked(subject: Subject) -> Subject:
             f"{describe_error(error)}."
         ) from error
     if not hasattr(logits, "shape") or len(logits.shape) != 2 or logits.shape[0] != 2:
-        found = logits.shape if hasattr(logits, "shape") else f"a {type(logits).__name__}"
+        found = logits.shape if hasattr(logits, "shape") else f"{kind_of(logits)}"
         raise InputError(
             f"{name} returns {found} for two images: it must return logits of shape (2, classes)."
         )

@@ -132,11 +132,11 @@ def test_a_run_says_what_it_lacks_elsewhere(theirs, tmp_path, capsys):
 
 def test_a_part_that_is_no_method_is_a_sentence(theirs, capsys):
     assert main([*SWEEP.split(), "--method", "theirs_of_a_test:number"]) == 2
-    assert "is a int: it must be a rctaf_jax.training" in capsys.readouterr().err
+    assert "is an int: it must be a rctaf_jax.training" in capsys.readouterr().err
     assert main([*SWEEP.split(), "--method", "theirs_of_a_test:nothing"]) == 2
     assert "theirs_of_a_test has no nothing" in capsys.readouterr().err
     assert main([*SWEEP.split(), "--model", "theirs_of_a_test:number"]) == 2
-    assert "is a int: make it one by rctaf_jax.models.linen_model" in capsys.readouterr().err
+    assert "is an int: make it one by rctaf_jax.models.linen_model" in capsys.readouterr().err
     assert main([*SWEEP.split(), "--data", "theirs_of_a_test:wave"]) == 2
     assert "theirs_of_a_test:wave failed: TypeError" in capsys.readouterr().err
     assert main([*SWEEP.split(), "--data", "theirs_of_a_test:number"]) == 2
