@@ -9,10 +9,11 @@ standard version, run on all correctly classified images, which of them withstoo
 seconds it took. Ours is run the same way, each attack by itself; an image withstands the ensemble
 if it withstands all four. Agreement is counted over all images; the caption has the targets.
 
-The official seconds are another run's, so beside both stands what a forward pass of the network
-over all images takes here: an attack's time over it does not depend on the machine's clock.
+The official seconds are another run's on another machine and no comparison, which
+`autoattack_side_by_side.py` makes; beside both stands what a forward pass of the network over all
+images takes here.
 
-Takes 12 minutes on two idle CPU cores; expect half the official time or less.
+Takes 12 minutes on two idle CPU cores.
 """
 
 import dataclasses
