@@ -187,7 +187,7 @@ def attack_all(
         is_compiled = False
         while busy := [lane for lane in lanes if lane.is_busy]:
             if not is_compiled:  # once, not by every thread at the same time
-                busy[0].advance()
+                advance(busy[0])
                 is_compiled, busy = True, busy[1:]
             list(threads.map(advance, busy))
             for lane in lanes:
@@ -263,9 +263,7 @@ class _Lane:
         if not is_new.any():
             return
         rows = np.where(is_new, self.owner, 0)
-        # Copied: NumPy's memory, where JAX has taken it over, must not be donated and written to.
-        few = Examples(*(leaf[rows] for leaf in self.examples))
-        chosen = jax.device_put(few, self.device, may_alias=False)
+        chosen = jax.device_put(Examples(*(leaf[rows] for leaf in self.examples)), self.device)
         self.slots = self.programs.fill(self.slots, chosen, is_new, self.epsilon)
 
     def advance(self) -> None:
