@@ -3,9 +3,12 @@
 import ast
 import importlib
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -239,6 +242,25 @@ def test_it_imports_from_anywhere(is_clone, tmp_path):
     result = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) == 7.0
+
+
+def test_a_published_package_has_its_address(tmp_path):
+    """As the workflow of a tag runs it: URLs, and links and pictures that an index can follow."""
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    address = "https://example.org/somebody/rctaf_jax"
+    command = [sys.executable, str(ROOT / ".github" / "with_address.py"), address, "v1.2"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    before = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text())
+    after = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", (tmp_path / "README.md").read_text())
+    assert len(after) == len(before) > 10
+    for (is_picture, place), old in zip(after, before, strict=True):
+        view = "raw" if is_picture else "blob"
+        assert place == (f"{address}/{view}/v1.2/{old}" if "://" not in old else old)
+    assert any(is_picture for is_picture, _ in after)
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Homepage"] == address
+    assert project["urls"]["Issues"] == f"{address}/issues"
 
 
 def test_the_readme_example_runs():

@@ -45,14 +45,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[".safetensors", ".pt"])
+def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint as RobustBench's are: normalised by buffers, wrapped for several GPUs."""
     model = create("wrn-10-1", num_classes=10, activation="relu", mean=0.5, std=0.25)
     variables = model.init(jax.random.key(0), (8, 8, 3))
     state = {f"module.{k}": v for k, v in to_torch("wrn-10-1", variables).items()}
-    path = tmp_path_factory.mktemp("published") / "Someone2020.safetensors"
-    save_file(state, path)
+    path = tmp_path_factory.mktemp("published") / f"Someone2020{request.param}"
+    if request.param == ".pt":
+        torch = pytest.importorskip("torch", reason="writes the checkpoint")
+        tensors = {key: torch.tensor(np.asarray(array)) for key, array in state.items()}
+        torch.save({"state_dict": tensors}, path)
+    else:
+        save_file(state, path)
     return path
 
 
