@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from rctaf_jax.batching import Images, Labels, PaddedBatch, Progress, over_batches, pixels
+from rctaf_jax.closed_over import Lifted
 from rctaf_jax.errors import InputError
 
 from .verdict import ImageVerdict, LogitsFn, NetworkVariables, judge_logits
@@ -112,10 +113,16 @@ def make_clean_evaluation(
       [True, False, True]
     """
 
+    ask = Lifted(logits_fn)
+
     @jax.jit
-    def on_batch(variables: NetworkVariables, batch: PaddedBatch) -> ImageVerdict:
+    def judge(given: tuple, batch: PaddedBatch) -> ImageVerdict:
         with jax.default_matmul_precision("highest"):
-            return judge_logits(logits_fn(variables, pixels(batch.images)), batch.labels)
+            return judge_logits(ask(given, pixels(batch.images)), batch.labels)
+
+    def on_batch(variables: NetworkVariables, batch: PaddedBatch) -> ImageVerdict:
+        given = ask.with_arrays(variables, jax.eval_shape(pixels, batch.images))
+        return judge(given, batch)
 
     def evaluate(
         variables: NetworkVariables,

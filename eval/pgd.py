@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from rctaf_jax import losses
 from rctaf_jax.aliases import Pixels
 from rctaf_jax.batching import Images, Labels, PaddedBatch, Progress, over_batches, pixels
+from rctaf_jax.closed_over import Lifted
 from rctaf_jax.errors import InputError
 from rctaf_jax.projected_ascent import projected_ascent
 from rctaf_jax.threat_model import Scalar, norm_named, project, threat_model
@@ -225,7 +226,8 @@ def _over_dataset(attack: _Attack, batch_size: int) -> Callable[..., PGDResult]:
     for name, value in (("num_steps", attack.num_steps), ("num_restarts", attack.num_restarts)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
-    compiled = jax.jit(functools.partial(_attack_batch, attack))
+    ask = Lifted(attack.logits_fn)
+    compiled = jax.jit(functools.partial(_attack_batch, attack._replace(logits_fn=ask)))
 
     def run(
         variables: NetworkVariables,
@@ -242,8 +244,13 @@ def _over_dataset(attack: _Attack, batch_size: int) -> Callable[..., PGDResult]:
         if jnp.issubdtype(images.dtype, jnp.floating) and images.dtype.itemsize < 4:
             images = images.astype(jnp.float32)  # 16 bits would round a step past the budget
         key = threefry_key(key)
+
+        def on_batch(batch: PaddedBatch) -> PGDResult:
+            given = ask.with_arrays(variables, jax.eval_shape(pixels, batch.images))
+            return compiled(given, batch, key, threat.epsilon, float(step_size))
+
         result = over_batches(
-            lambda batch: compiled(variables, batch, key, threat.epsilon, float(step_size)),
+            on_batch,
             images,
             labels,
             batch_size=batch_size,

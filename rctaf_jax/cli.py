@@ -14,13 +14,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from rctaf_jax import streams
+from rctaf_jax import program_cache, streams
 from rctaf_jax.errors import InputError, Preempted, describe_failure
 from rctaf_jax.files import expand_home
 from rctaf_jax.values import shortened
 
 LONGEST_WORD = 4096
 """Characters of an argument: the longest path that Linux takes."""
+
+FORGET_PROGRAMS = "--no-compilation-cache"
+"""A flag of every command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +75,13 @@ def run(words: list[str]) -> int:
     hush()
     from rctaf_jax.experiments.command.parse import parse
 
-    parse(words).run(make_console(), shlex.join(["rctaf", *words]))
+    command = parse([word for word in words if word != FORGET_PROGRAMS])
+    console = make_console()
+    folder = None if FORGET_PROGRAMS in words else program_cache.keep_programs()
+    if folder:
+        kept = f"Compiled programs are kept in {folder} ({FORGET_PROGRAMS}: they are not)."
+        console.print(kept, highlight=False, markup=False, soft_wrap=True)
+    command.run(console, shlex.join(["rctaf", *words]))
     return 0
 
 

@@ -171,8 +171,8 @@ def test_version(capsys):
 
 def test_data_says_what_it_is(capsys):
     assert main(["data", "digits"]) == 0
-    output = capsys.readouterr().out
-    assert "1437" in output
+    output = " ".join(capsys.readouterr().out.split())
+    assert "num train 1437 num test 360" in output
     assert "CC BY 4.0" in output
 
 

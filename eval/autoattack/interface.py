@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.batching import Images, Labels, PaddedBatch, over_batches, pixels
+from rctaf_jax.closed_over import Lifted
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.accuracy import share_line
 from rctaf_jax.eval.keys import threefry_key
@@ -184,9 +185,11 @@ def make_autoattack(
     if not chosen:
         raise InputError("devices is empty: give one or more, or leave it out for all local ones")
 
-    def ask(variables: NetworkVariables, images: Array, keys: Array) -> Array:
+    def answer(variables: NetworkVariables, images: Array, keys: Array) -> Array:
         logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
         return jax.tree.map(_widened, logits)
+
+    ask = Lifted(answer)
 
     @functools.cache
     def programs_for(num_classes: int) -> tuple[PoolPrograms, ...]:
@@ -213,7 +216,9 @@ def make_autoattack(
         x: Any = np.asarray(pixels(images), np.float32)
         y: Any = np.asarray(labels).astype(np.int32)
         keys = example_keys(key, x, y)
-        num_classes = check_outputs(ask, variables, x, keys, y)
+        num_classes = check_outputs(answer, variables, x, keys, y)
+        precision = precision_of(logits_fn, variables, x, keys, is_random)
+        variables = ask.with_arrays(variables, x[:1], keys[:1])
         programs = programs_for(num_classes)
         logits = answers(variables, x, y, keys)
         examples = Examples(x, y, keys, logits)
@@ -222,9 +227,7 @@ def make_autoattack(
         clean = judge_logits(logits, y)
         doubts = [
             checks.is_huge_radius(norm, threat.epsilon),
-            checks.returns_probabilities(
-                logits, precision_of(logits_fn, variables, x, keys, is_random)
-            ),
+            checks.returns_probabilities(logits, precision),
             checks.masks_classes(logits),
         ]
         if not is_random:

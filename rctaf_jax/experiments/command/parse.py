@@ -35,7 +35,8 @@ from .studies import ClaimsCommand, ReportCommand, ReproduceCommand, SweepComman
 DESCRIPTION = """How an activation's curvature max|sigma''| decides adversarial robustness.
 
 Start with `rctaf sweep`: it trains small networks on the digits that ship with the package and ends
-with a report. `rctaf COMMAND --help` explains each command.
+with a report. `rctaf COMMAND --help` explains each command. Compiled programs are kept for the next
+command in the user's cache folder; `--no-compilation-cache`, a flag of each, leaves that out.
 """
 
 

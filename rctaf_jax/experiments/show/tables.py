@@ -47,7 +47,8 @@ def curvature_table(activations: Sequence[Activation]) -> Table:
 def dataset_table(dataset: Dataset) -> Table:
     """What a dataset holds."""
     table = empty_table("dataset", "")
-    table.columns[1].no_wrap = False
+    values = table.columns[1]
+    values.no_wrap, values.justify = False, "left"
     for name, value in dataset.provenance().items():
         words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         table.add_row(name.replace("_", " "), Text(words, overflow="fold"))
