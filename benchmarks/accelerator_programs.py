@@ -51,7 +51,7 @@ from rctaf_jax import parallel
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.config import TrainConfig
 from rctaf_jax.eval.autoattack.attack import Attack, Examples
-from rctaf_jax.eval.autoattack.pool import make_pool_programs
+from rctaf_jax.eval.autoattack.slots import make_pool_programs
 from rctaf_jax.eval.autoattack.versions import attacks_named
 from rctaf_jax.experiments.paper.overhead import (
     PAPER_COSTS,
@@ -233,7 +233,11 @@ def attack_steps(target: Target, attack: Attack) -> Any:
     activation = parse_activation(ACTIVATION)
     train = TrainConfig(model="resnet18")
     logits = make_logits(train, activation, NUM_CLASSES)
-    programs = make_pool_programs(attack, lambda variables, images, keys: logits(variables, images))
+
+    def ask(variables: Any, images: Any, keys: Any) -> Any:
+        return logits(variables, images)
+
+    programs = make_pool_programs(attack, ask, ask)  # searched and decided by one network
     (state, *_) = make(activation, method="standard")[1]
 
     def start() -> Any:
@@ -242,7 +246,8 @@ def attack_steps(target: Target, attack: Attack) -> Any:
         examples = Examples(
             images, jnp.zeros(SLOTS, jnp.int32), keys, jnp.zeros((SLOTS, NUM_CLASSES))
         )
-        return programs.fill(None, examples, jnp.ones(SLOTS, bool), jnp.float32(0.1))
+        nobody = programs.empty(examples)
+        return programs.fill(nobody, examples, jnp.ones(SLOTS, bool), jnp.float32(0.1))
 
     shapes = (state.variables, jax.eval_shape(start), jax.ShapeDtypeStruct((), jnp.float32))
     advance: Any = programs.advance

@@ -5,6 +5,7 @@ weights as constants and with `rctaf_jax.closed_over.Lifted`, which makes them a
 """
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 
@@ -43,9 +44,9 @@ def main() -> None:
             return jnp.sum(jnp.tanh(x @ weights.T))
 
         ask = Lifted(lambda _, x, loss=loss: loss(x))
-        as_constants = seconds(lambda loss=loss: jax.jit(jax.grad(loss))(x))
-        gradient = jax.jit(jax.grad(ask, argnums=1))
-        as_arguments = seconds(lambda run=gradient, ask=ask: run(ask.with_arrays((), x), x))
+        plain, gradient = jax.jit(jax.grad(loss)), jax.jit(jax.grad(ask, argnums=1))
+        as_constants = seconds(functools.partial(plain, x))
+        as_arguments = seconds(functools.partial(gradient, ask.with_arrays((), x), x))
         rows.append({"megabytes": size, "constants": as_constants, "lifted": as_arguments})
         console.print(f"{size} MB: constants {as_constants:.2f} s, lifted {as_arguments:.2f} s")
     result["seconds"] = rows

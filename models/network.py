@@ -1,14 +1,16 @@
 """A trained network as everything that measures one takes it, wherever it came from."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rctaf_jax.activations import Activation, parse_activation
 from rctaf_jax.errors import InputError
 
-from .registry import Variables, create
+from .registry import Model, Variables, create
 from .table import first_channels, model_kind
 
 ApplyLogits = Callable[[Any, Float[Array, "batch height width channels"]], Array]
@@ -28,6 +30,7 @@ class Network(NamedTuple):
       num_classes: number of logits; None where only a call would tell.
       activation: its only nonlinearity; None where it is not known.
       facts: what results say of its origin, for JSON.
+      in_bfloat16: as `apply`, computing in bfloat16; None where there is no such copy.
       is_program: whether it has derivatives in reverse mode only, and no `vmap`; see `program`.
     """
 
@@ -38,6 +41,7 @@ class Network(NamedTuple):
     num_classes: int | None = None
     activation: Activation | None = None
     facts: Mapping[str, Any] = {}
+    in_bfloat16: ApplyLogits | None = None
     is_program: bool = False
 
     def __call__(
@@ -82,12 +86,16 @@ def network_of(
         num_classes = variables["params"]["dense"]["bias"].shape[0]
     if width is None:
         width = 1.0 if is_own else _width(name, variables)
-    model = create(name, num_classes=num_classes, activation=found, width=width)
+    make = functools.partial(create, name, num_classes=num_classes, activation=found, width=width)
+    half = None if is_own else _logits_of(make(dtype=jnp.bfloat16))
+    return Network(_logits_of(make()), variables, name, width, num_classes, found, facts, half)
 
+
+def _logits_of(model: Model) -> ApplyLogits:
     def apply(variables: Variables, images: Array) -> Array:
         return model.apply(variables, images)[0]
 
-    return Network(apply, variables, name, width, num_classes, found, facts)
+    return apply
 
 
 def _width(name: str, variables: Variables) -> float:

@@ -41,9 +41,9 @@ class Outcome(NamedTuple):
     """What became of each example so far; the first event decides and is final.
 
     Attributes:
-      adversarial: an allowed misclassified image where there is one, else the clean one.
-      is_broken: an allowed image was misclassified.
-      nonfinite: an allowed image had logits that are NaN or infinite: neither broken nor robust.
+      adversarial: the allowed image that decided, else the clean one.
+      is_broken: it was misclassified.
+      nonfinite: its logits were NaN or infinite: neither broken nor robust.
     """
 
     adversarial: Pixels
@@ -96,6 +96,11 @@ def choose(condition: Bool[Array, " B"], yes: Any, no: Any) -> Any:
     return jax.tree.map(select, yes, no)
 
 
+def is_decided(outcome: Outcome) -> Bool[Array, " B"]:
+    """Whether anything was found."""
+    return outcome.is_broken | outcome.nonfinite
+
+
 def initial_outcome(images: Pixels) -> Outcome:
     """Before anything is known."""
     nowhere = jnp.zeros(len(images), bool)
@@ -119,10 +124,11 @@ def observe(
       is_allowed: whether x is within the threat model; elsewhere nothing counts.
     """
     verdict = judge_logits(logits, labels)
-    is_open = is_allowed & ~(outcome.is_broken | outcome.nonfinite)
+    is_open = is_allowed & ~is_decided(outcome)
     is_broken = is_open & ~verdict.correct & ~verdict.nonfinite
+    nonfinite = is_open & verdict.nonfinite
     return Outcome(
-        jnp.where(is_broken[:, None, None, None], x, outcome.adversarial),
+        choose(is_broken | nonfinite, x, outcome.adversarial),
         outcome.is_broken | is_broken,
-        outcome.nonfinite | (is_open & verdict.nonfinite),
+        outcome.nonfinite | nonfinite,
     )

@@ -12,7 +12,8 @@ from rctaf_jax.eval.verdict import ImageVerdict, NetworkVariables
 from rctaf_jax.threat_model import Scalar
 
 from .attack import Attack, Examples
-from .pool import Finished, PoolPrograms, attack_all
+from .pool import Finished, attack_all
+from .slots import PoolPrograms
 from .store import Store
 
 

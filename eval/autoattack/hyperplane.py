@@ -22,6 +22,9 @@ from rctaf_jax.threat_model import norm_named
 
 from .threshold import largest_threshold
 
+NEWTON_STEPS = 16
+"""Where their number is fixed; after fewer than it takes, a displacement ends short."""
+
 FlatRows = Float[Array, "B n"]
 Column = Float[Array, "B 1"]
 
@@ -95,14 +98,25 @@ def _clipped_ray(speed: FlatRows, weight: FlatRows, room: FlatRows, gap: Column)
         solution = jnp.maximum(gap - used, 0) / jnp.where(free_slope > 0, free_slope, 1)
         return jnp.maximum(ray, jnp.where(free_slope > 0, solution, jnp.inf))
 
+    ray = _risen(newton, jnp.zeros_like(gap))
+    is_reachable = jnp.isfinite(ray)
+    return jnp.where(is_reachable, jnp.minimum(jnp.where(is_reachable, ray, 0) * speed, room), room)
+
+
+def _risen(newton: Callable[[Column], Column], origin: Column) -> Column:
+    """Where Newton's steps end; a further one would change nothing.
+
+    An accelerator's loop that ends by a flag waits for the host at every turn, so there it has a
+    fixed number of them.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.lax.fori_loop(0, NEWTON_STEPS, lambda _, ray: newton(ray), origin)
+
     def advance(state: tuple[Column, Column]) -> tuple[Column, Column]:
         return state[1], newton(state[1])
 
-    origin = jnp.zeros_like(gap)
     start = (origin, newton(origin))
-    _, ray = jax.lax.while_loop(lambda state: jnp.any(state[1] > state[0]), advance, start)
-    is_reachable = jnp.isfinite(ray)
-    return jnp.where(is_reachable, jnp.minimum(jnp.where(is_reachable, ray, 0) * speed, room), room)
+    return jax.lax.while_loop(lambda state: jnp.any(state[1] > state[0]), advance, start)[1]
 
 
 def _move_l1(weight: FlatRows, room: FlatRows, gap: Column) -> FlatRows:

@@ -14,7 +14,7 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.eval.verdict import NetworkVariables
 from rctaf_jax.values import kind_of
 
-from .pool import Ask
+from .slots import Ask
 
 
 def checked_examples(images: Images, labels: Labels) -> tuple[Any, Any]:

@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.batching import Images, Labels, PaddedBatch, over_batches, pixels
-from rctaf_jax.closed_over import Lifted
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.accuracy import share_line
 from rctaf_jax.eval.keys import threefry_key
@@ -29,8 +28,9 @@ from rctaf_jax.values import parse_number
 from . import checks
 from .attack import Attack, Examples
 from .ensemble import AttackProgress, AttackReport, EnsembleSetting, Fates, run_all
-from .inputs import check_outputs, checked_examples, example_keys, precision_of
-from .pool import Ask, PoolPrograms, make_pool_programs
+from .inputs import checked_examples, example_keys
+from .networks import AttackedNetwork
+from .slots import Ask, PoolPrograms, make_pool_programs
 from .store import Store
 from .versions import attacks_named, version_of
 
@@ -90,6 +90,7 @@ def autoattack(
     attacks: str | Attack | Sequence[str | Attack] | None = None,
     individual: bool = False,
     batch_size: int = 128,
+    search: Callable[[Array], Float[Array, "B classes"]] | None = None,
     directory: str | Path | None = None,
     devices: Sequence[jax.Device] | None = None,
     progress: AttackWatcher | None = None,
@@ -97,8 +98,10 @@ def autoattack(
     """Robust accuracy of any JAX function from images to logits, under AutoAttack.
 
     Random numbers belong to (key, image and label, attack), so the result depends neither on batch
-    size, devices or order, nor on whether it was interrupted. The network runs in float32 at the
-    highest matmul precision.
+    size, devices or order, nor on whether it was interrupted: bit for bit on a CPU, elsewhere as
+    far as its products do not depend on the batch. An image counts as broken by the answer of the
+    network in float32 at the highest matmul precision. On a CPU the search for it asks the same
+    network; elsewhere, or with `search`, it asks a cheaper one.
 
     Args:
       logits_fn: images [B, H, W, C] in [0, 1] to logits [B, classes], BatchNorm in inference
@@ -115,7 +118,10 @@ def autoattack(
           `rand`, else for the one in `versions.ATTACKS`.
       individual: run each attack on all correctly classified images, not only on those that
           withstood the others.
-      batch_size: images at a time on each device.
+      batch_size: images at a time, at most; a CPU takes fewer, other devices have two such batches.
+      search: from images to logits, of a network that is nearly the same and cheaper, such as a
+          copy in bfloat16, for looking only; at the precision that it sets, else the backend's
+          own. Left out it is `logits_fn`. Not for version `rand`.
       directory: where to keep what is done, to go on after an interruption.
       devices: all local ones when left out.
       progress: called every now and then.
@@ -140,6 +146,10 @@ def autoattack(
     def ignoring_variables(_: NetworkVariables, images: Array, *keys: Array) -> Array:
         return logits_fn(images, *keys)
 
+    def searching(_: NetworkVariables, images: Array) -> Array:
+        assert search is not None
+        return search(images)
+
     run = make_autoattack(
         ignoring_variables,
         norm=norm,
@@ -147,6 +157,7 @@ def autoattack(
         attacks=attacks,
         individual=individual,
         batch_size=batch_size,
+        search=None if search is None else searching,
         devices=devices,
     )
     return run((), images, labels, key, epsilon, directory=directory, progress=progress)
@@ -160,6 +171,7 @@ def make_autoattack(
     attacks: str | Attack | Sequence[str | Attack] | None = None,
     individual: bool = False,
     batch_size: int,
+    search: Callable[[NetworkVariables, Array], Float[Array, "B classes"]] | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., AutoAttackResult]:
     """Makes an ensemble that is compiled once for all networks of one structure and all budgets.
@@ -167,6 +179,7 @@ def make_autoattack(
     Args:
       logits_fn: `logits_fn(variables, images)`, or `(variables, images, keys)` for version
           `rand`.
+      search: as for `autoattack`, of (variables, images).
       norm, version, attacks, individual, batch_size, devices: as for `autoattack`.
 
     Returns:
@@ -185,18 +198,15 @@ def make_autoattack(
     if not chosen:
         raise InputError("devices is empty: give one or more, or leave it out for all local ones")
 
-    def answer(variables: NetworkVariables, images: Array, keys: Array) -> Array:
-        logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
-        return jax.tree.map(_widened, logits)
-
-    ask = Lifted(answer)
+    network = AttackedNetwork(logits_fn, search, is_random)
 
     @functools.cache
     def programs_for(num_classes: int) -> tuple[PoolPrograms, ...]:
         named = attacks_named(version, listed, norm=norm, num_classes=num_classes)
-        return tuple(make_pool_programs(attack, ask) for attack in named)
+        return tuple(make_pool_programs(one, network.decide, network.search) for one in named)
 
-    answers, zero_gradients = _make_answers(ask, batch_size), checks.make_zero_gradients(ask)
+    answers = _make_answers(network.decide, batch_size)
+    zero_gradients = checks.make_zero_gradients(network.decide)
 
     def run(
         variables: NetworkVariables,
@@ -216,13 +226,12 @@ def make_autoattack(
         x: Any = np.asarray(pixels(images), np.float32)
         y: Any = np.asarray(labels).astype(np.int32)
         keys = example_keys(key, x, y)
-        num_classes = check_outputs(answer, variables, x, keys, y)
-        precision = precision_of(logits_fn, variables, x, keys, is_random)
-        variables = ask.with_arrays(variables, x[:1], keys[:1])
+        num_classes, precision = network.check(variables, x, keys, y)
+        given = network.given(variables, x, keys)
         programs = programs_for(num_classes)
-        logits = answers(variables, x, y, keys)
+        logits = answers(given, x, y, keys)
         examples = Examples(x, y, keys, logits)
-        setup = _describe(programs, examples, key, threat, individual)
+        setup = _describe(programs, examples, key, threat, individual, network)
         store = Store(None if directory is None else Path(directory), setup, logits)
         clean = judge_logits(logits, y)
         doubts = [
@@ -231,30 +240,20 @@ def make_autoattack(
             checks.masks_classes(logits),
         ]
         if not is_random:
-            doubts += _look_at_network(ask, zero_gradients, variables, examples)
-        setting = EnsembleSetting(
-            variables, examples, threat.epsilon, batch_size, chosen, individual
-        )
+            doubts += _look_at_network(network.decide, zero_gradients, given, examples)
+        setting = EnsembleSetting(given, examples, threat.epsilon, batch_size, chosen, individual)
         fates, reports = run_all(programs, setting, clean, store, progress or _silent)
         require_allowed(fates.adversarial, x, threat)
         doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
         doubts.append(checks.has_no_answers(int(fates.nonfinite.sum()), len(y)))
         correct = np.asarray(clean.correct)
         if not is_random:  # whose answers differ from one call to the next
-            again = np.asarray(
-                judge_logits(answers(variables, fates.adversarial, y, keys), y).correct
-            )
+            again = np.asarray(judge_logits(answers(given, fates.adversarial, y, keys), y).correct)
             is_broken = correct & ~fates.robust & ~fates.nonfinite
             doubts.append(checks.differs_again(int((is_broken & again).sum())))
         return _result(fates, correct, reports, doubts)
 
     return run
-
-
-def _widened(logits: Array) -> Array:
-    """In float32 at least, since a loss in 16 bits is rounded, and files do not know bfloat16."""
-    logits = jnp.asarray(logits)  # a network may return what is none: see `inputs.check_outputs`
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 def _silent(progress: AttackProgress) -> None:
@@ -325,6 +324,7 @@ def _describe(
     key: Array,
     threat: ThreatModel,
     individual: bool,
+    network: AttackedNetwork,
 ) -> dict[str, Any]:
     """What must be the same for a folder to be gone on with."""
     content = hashlib.sha256(np.ascontiguousarray(examples.images).tobytes())
@@ -336,6 +336,8 @@ def _describe(
         "attacks": [_say(program.attack) for program in programs],
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "images and labels": content.hexdigest(),
+        # Folders of older versions know no other search than the network's own.
+        **({"search": "a cheaper network"} if network.search else {}),
     }
 
 

@@ -352,7 +352,8 @@ def test_useless_answers_do_no_harm(attack: Attack) -> None:
         state = _states(attack, _nan_off_centre, examples, 0, 5, epsilon)[-1]
         assert np.isfinite(state.x).all()
         assert state.outcome.nonfinite.tolist() == [is_nonfinite]
-        np.testing.assert_array_equal(state.outcome.adversarial, image)
+        there = _nan_off_centre(state.outcome.adversarial)
+        assert np.isnan(there).any() == is_nonfinite
 
 
 @names

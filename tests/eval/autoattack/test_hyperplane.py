@@ -208,3 +208,20 @@ def test_pixels_and_examples_in_any_order(norm: str) -> None:
 def test_unknown_norm() -> None:
     with pytest.raises(InputError, match="unknown norm 'L3'"):
         to_hyperplane(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.ones(1), norm="L3")
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_a_fixed_number_of_newton_steps_is_enough(norm, monkeypatch):
+    """As accelerators take them, on weights of many sizes and rooms of many."""
+    rng = np.random.default_rng(0)
+    for spread in (0.5, 2, 4):
+        w = np.exp(spread * rng.normal(size=(40, 3072))) * rng.choice([-1, 1], (40, 3072))
+        x = np.abs(rng.normal(size=w.shape)).clip(0, 100) * 10 ** rng.uniform(-4, 0, (40, 1))
+        w, x = jnp.asarray(w, jnp.float32), jnp.asarray(x.clip(0, 1), jnp.float32)
+        reach = jnp.sum(jnp.abs(w) * jnp.where(w > 0, x, 1 - x), axis=1)
+        gap = reach * np.exp(rng.uniform(-6, -0.001, 40)).astype(np.float32)
+        expected = to_hyperplane(x, w, gap, norm=norm)
+        with monkeypatch.context() as patch:
+            patch.setattr(jax, "default_backend", lambda: "gpu")
+            got = to_hyperplane(x, w, gap, norm=norm)
+        np.testing.assert_array_equal(got, expected)

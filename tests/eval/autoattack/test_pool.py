@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rctaf_jax.eval.autoattack.attack import Attack, Examples, Outcome, initial_outcome, observe
-from rctaf_jax.eval.autoattack.pool import attack_all, make_pool_programs
+from rctaf_jax.eval.autoattack.pool import attack_all
+from rctaf_jax.eval.autoattack.slots import make_pool_programs
 
 RUNS, STEPS = 3, 7
 
