@@ -68,7 +68,7 @@ def of_digits(benchmark: Benchmark) -> Subject:
     network = train("resnet-mini", digits, method="trades", epsilon=0.2, epochs=20)
     images = np.concatenate([digits.test.images, digits.train.images])[: benchmark.num_images]
     labels = np.concatenate([digits.test.labels, digits.train.labels])[: benchmark.num_images]
-    return Subject(network, images, labels, DIGITS_EPSILON)
+    return Subject(network.__call__, images, labels, DIGITS_EPSILON)
 
 
 def rounded_products(network: Callable[..., Any], bits: int) -> Callable[[jax.Array], jax.Array]:
