@@ -4,6 +4,7 @@
 many images, `ensemble` several in turn, and `store` keeps what is done.
 """
 
-from .interface import AutoAttackResult, autoattack, make_autoattack
+from .interface import autoattack, make_autoattack
+from .result import AutoAttackResult
 
 __all__ = ["AutoAttackResult", "autoattack", "make_autoattack"]

@@ -49,6 +49,7 @@ class AttackProgress(NamedTuple):
       number, num_attacks: which one it is, from 1, and how many there are.
       num_done, num_examples: images that it is done with, and all that it has to do.
       robust_accuracy: of the ensemble, so far.
+      robust: which of all images are correct, and have withstood all so far.
     """
 
     attack: str
@@ -57,6 +58,7 @@ class AttackProgress(NamedTuple):
     num_done: int
     num_examples: int
     robust_accuracy: float
+    robust: Bool[np.ndarray, " N"]
 
 
 class Fates(NamedTuple):
@@ -122,10 +124,9 @@ def run_all(
             groups.append(group)
             _record(fates, group[0])
             num_done += len(group[0].example)
-            accuracy = float(fates.robust.mean())
-            progress(
-                AttackProgress(name, number, len(programs), num_done, int(attacked.sum()), accuracy)
-            )
+            known = fates.robust.copy()
+            counts = (number, len(programs), num_done, int(attacked.sum()))
+            progress(AttackProgress(name, *counts, float(known.mean()), known))
         left = None if setting.individual else float(fates.robust.mean())
         reports.append(_report(program.attack, attacked, groups, left))
     return fates, reports

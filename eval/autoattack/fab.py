@@ -17,7 +17,7 @@ begins (random starts and pulled back ones) are judged too: their logits come wi
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,11 +46,11 @@ _DRAWS: dict[str, Callable[..., Array]] = {
 
 
 class FABState(NamedTuple):
-    """A run of FAB; `x` is where the next step begins."""
+    """A run of FAB; `x` is where the next step begins, `outcome` what is known."""
 
     x: Pixels
     run: Int[Array, " B"]
-    outcome: Outcome
+    outcome: Any
 
 
 class _Boundary(NamedTuple):
@@ -96,7 +96,7 @@ def make_fab_targeted(*, norm: str, num_targets: int = 9, num_steps: int = 100) 
             )
         return examples.images
 
-    return _make_attack("fab-t", norm, num_targets, num_steps, start, _towards_ranked)
+    return _make_attack("fab-t", norm, num_targets, num_steps, start, towards_ranked)
 
 
 def make_fab(*, norm: str, num_steps: int = 100, num_restarts: int = 5) -> Attack:
@@ -166,18 +166,39 @@ def _step(
     state: FABState,
 ) -> FABState:
     images, labels = examples.images, examples.labels
-    before, after = _keys_of_step(examples.keys, state.run, k)
 
     def take_note(outcome: Outcome, x: Pixels, logits: Logits) -> Outcome:
         is_allowed = is_inside(x, images, norm=norm, epsilon=epsilon)
         return observe(outcome, x, logits, labels, is_allowed)
 
+    return walk(linearise, norm, take_note, predict, examples, k, state)
+
+
+def walk(
+    linearise: Linearise,
+    norm: str,
+    take_note: Callable[[Any, Pixels, Logits], Any],
+    predict: PredictWithKeys,
+    examples: Examples,
+    k: Int[Array, " B"],
+    state: FABState,
+) -> FABState:
+    """One step of FAB from the state's x.
+
+    Args:
+      linearise: the boundary that is aimed at.
+      norm: a name in `threat_model.NORMS`.
+      take_note: `(outcome, x, logits)` to the next outcome; asked of both images of a step.
+      predict, examples, k, state: as of an `Attack`'s step.
+    """
+    images = examples.images
+    before, after = _keys_of_step(examples.keys, state.run, k)
     boundary = linearise(lambda x: predict(x, before), examples, state)
     outcome = take_note(state.outcome, state.x, boundary.logits)
     x = _move(state.x, images, boundary, norm)
     # This pass cannot serve the next gradient as well: a misclassified x is pulled back first.
     logits = predict(x, after)
-    verdict = judge_logits(logits, labels)
+    verdict = judge_logits(logits, examples.labels)
     is_adversarial = ~verdict.correct & ~verdict.nonfinite
     pulled_back = images + BACKWARD * (x - images)
     x_next = jnp.where(_like(is_adversarial, x), pulled_back, x)
@@ -217,7 +238,8 @@ def _scaled(gap: PerExample, normal: Pixels) -> tuple[PerExample, Pixels]:
     )
 
 
-def _towards_ranked(ask: Predict, examples: Examples, state: FABState) -> _Boundary:
+def towards_ranked(ask: Predict, examples: Examples, state: FABState) -> _Boundary:
+    """The boundary at x to the class that run r aims at, ranked r + 2 by the clean logits."""
     ranked = jnp.argsort(-examples.clean_logits, axis=1)
     target = jnp.take_along_axis(ranked, state.run[:, None] + 1, axis=1)
 

@@ -10,7 +10,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rctaf_jax.batching import Images, Labels, PaddedBatch, over_batches, pixels
 from rctaf_jax.errors import InputError
-from rctaf_jax.eval.accuracy import share_line
 from rctaf_jax.eval.keys import threefry_key
 from rctaf_jax.eval.verdict import NetworkVariables, judge_logits, require_allowed
 from rctaf_jax.threat_model import ThreatModel, norm_named, threat_model
@@ -30,49 +29,13 @@ from .attack import Attack, Examples
 from .ensemble import AttackProgress, AttackReport, EnsembleSetting, Fates, run_all
 from .inputs import checked_examples, example_keys
 from .networks import AttackedNetwork
+from .result import AutoAttackResult
 from .slots import Ask, PoolPrograms, make_pool_programs
 from .store import Store
 from .versions import attacks_named, version_of
 
 NUM_CHECKED_IMAGES = 64
 """Images that the checks before the attacks look at, at most."""
-
-
-class AutoAttackResult(NamedTuple):
-    """What an ensemble of attacks did to each of N images.
-
-    Attributes:
-      robust: correct when clean, and after every attack.
-      adversarial: a misclassified allowed image where one was found, else the clean one.
-      correct: whether the clean image is classified correctly.
-      nonfinite: some logits were NaN or infinite on the way: neither robust nor broken.
-      clean_accuracy, robust_accuracy: over all N images.
-      attacks: one report each, in the order they ran.
-      warnings: sentences about what makes the result doubtful.
-    """
-
-    robust: Bool[np.ndarray, " N"]
-    adversarial: Float[np.ndarray, "N H W C"]
-    correct: Bool[np.ndarray, " N"]
-    nonfinite: Bool[np.ndarray, " N"]
-    clean_accuracy: float
-    robust_accuracy: float
-    attacks: tuple[AttackReport, ...]
-    warnings: tuple[str, ...]
-
-    def summary(self) -> str:
-        """Both accuracies with Wilson's 95% intervals, what each attack broke, and every doubt."""
-        total = len(self.robust)
-        lines = [
-            share_line("clean", int(self.correct.sum()), total),
-            share_line("robust", int(self.robust.sum()), total),
-        ]
-        if self.nonfinite.any():
-            lines.append(f"neither robust nor broken, logits not finite: {self.nonfinite.sum()}")
-        lines += [
-            f"{one.name} broke {one.broken.sum()} of {one.attacked.sum()}" for one in self.attacks
-        ]
-        return "\n".join([*lines, *(f"doubt: {sentence}" for sentence in self.warnings)])
 
 
 AttackWatcher = Callable[[AttackProgress], None]
@@ -247,11 +210,12 @@ def make_autoattack(
         doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
         doubts.append(checks.has_no_answers(int(fates.nonfinite.sum()), len(y)))
         correct = np.asarray(clean.correct)
+        again = answers(given, fates.adversarial, y, keys)
         if not is_random:  # whose answers differ from one call to the next
-            again = np.asarray(judge_logits(answers(given, fates.adversarial, y, keys), y).correct)
             is_broken = correct & ~fates.robust & ~fates.nonfinite
-            doubts.append(checks.differs_again(int((is_broken & again).sum())))
-        return _result(fates, correct, reports, doubts)
+            is_correct = np.asarray(judge_logits(again, y).correct)
+            doubts.append(checks.differs_again(int((is_broken & is_correct).sum())))
+        return _result(fates, correct, reports, doubts, y, again)
 
     return run
 
@@ -287,6 +251,8 @@ def _result(
     correct: Bool[np.ndarray, " N"],
     reports: Sequence[AttackReport],
     doubts: Sequence[str | None],
+    labels: Int[np.ndarray, " N"],
+    again: Float[np.ndarray, "N C"],
 ) -> AutoAttackResult:
     found = tuple(sentence for sentence in doubts if sentence is not None)
     for sentence in found:
@@ -300,6 +266,8 @@ def _result(
         float(fates.robust.mean()),
         tuple(reports),
         found,
+        labels,
+        np.where(np.isfinite(again).all(axis=1), again.argmax(axis=1), -1),
     )
 
 
