@@ -152,8 +152,8 @@ class AttackConfig:
     """Attacks to run instead: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square."""
     norm: Literal["Linf", "L2", "L1"] | None = None
     """Norm of the threat model; the one it was trained for when left out."""
-    epsilon: Positive | None = None
-    """Radius of the threat model; the one it was trained for when left out."""
+    epsilon: tuple[Positive, ...] | None = None
+    """Radius of the threat model, or several for a curve; that of training when left out."""
     num_examples: AtLeast1 | None = None
     """Attack the first so many test images only."""
     individual: bool = False

@@ -101,6 +101,37 @@ def test_another_norm_needs_its_own_radius(run, tmp_path, capsys):
     assert not (tmp_path / "attack").exists()
 
 
+def test_attack_over_several_radii(run, tmp_path, capsys):
+    """Each radius's verdicts are those of the attack with it alone, on the images that are left."""
+    words = [
+        "attack",
+        str(run),
+        "--attacks",
+        "apgd-ce",
+        "--num-examples",
+        "8",
+        "--attack-seed",
+        "1",
+    ]
+    folder = tmp_path / "curve"
+    assert main([*words, "--epsilon", "0.2", "1/255", "0.05", "--output", str(folder)]) == 0
+    assert "1/255" in capsys.readouterr().out
+    result = json.loads((folder / "curve.json").read_text())
+    assert [row["eps"] for row in result["radii"]] == ["1/255", "0.05", "51/255"]
+    counts = [row["robust_correct"] for row in result["radii"]]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] <= result["clean_correct"]
+    with np.load(folder / "curve.npz") as arrays:
+        assert arrays["robust"].sum(axis=1).tolist() == counts
+        assert set(arrays["broken_at"]) <= {0, 1 / 255, 0.05, 0.2, np.inf}
+    assert (folder / "curve.png").stat().st_size > 5000
+    alone = tmp_path / "alone"
+    assert main([*words, "--epsilon", "1/255", "--output", str(alone)]) == 0
+    one = json.loads((alone / "autoattack.json").read_text())
+    assert one["robust_correct"] == counts[0]
+    assert sum(row["num_robust"] for row in one["by_class"]) == counts[0]
+
+
 def test_autoattack_can_be_what_is_evaluated(run, monkeypatch):
     """A stand-in of two short attacks instead of the standard four, which take minutes."""
     from rctaf_jax.eval import make_apgd, make_square
@@ -199,6 +230,9 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
         (["hessian", "/nonexistent"], "/nonexistent is no run, no file and no package"),
         (["attack", "/nonexistent"], "/nonexistent is no run, no file and no package"),
         (["attack", "/nonexistent", "--epsilon", "0"], "epsilon must be a positive number"),
+        (["attack", "/nonexistent", "--epsilon", "0.1", "-1"], "epsilon must be a positive number"),
+        (["attack", "/nonexistent", "--epsilon"], "epsilon is nothing: expected one radius"),
+        (["attack", "/nonexistent", "--epsilon", "0.1", "0.1"], "expected one radius or more"),
         (["attack", "/nonexistent", "--version", "rand"], "choose standard or plus"),
         (["attack", "/nonexistent", "--version", "fast"], "unknown version 'fast'"),
         (["report", "/nonexistent"], "/nonexistent"),

@@ -157,5 +157,6 @@ def sorted_radii(epsilons: Sequence[float | str]) -> tuple[float, ...]:
         epsilons = [epsilons]
     radii = sorted(parse_number(one) if isinstance(one, str) else float(one) for one in epsilons)
     if not radii or len(set(radii)) < len(radii):
-        raise InputError(f"epsilons is {list(epsilons)}: expected one or more, each once")
+        shown = ", ".join(map(str, epsilons)) or "nothing"
+        raise InputError(f"epsilon is {shown}: expected one radius or more, each once")
     return tuple(radii)

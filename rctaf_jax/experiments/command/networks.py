@@ -171,19 +171,20 @@ class AttackCommand:
 
     def run(self, console: Console, command: str) -> None:
         """Attack, print a table."""
-        from rctaf_jax.experiments.run.attack import attack_network, check_attack
+        from rctaf_jax.experiments.run.attack import attack_network, check_attack, radii_of
         from rctaf_jax.experiments.run.environment import describe_devices
-        from rctaf_jax.experiments.run.subject import open_subject, radius
-        from rctaf_jax.experiments.run.tables import attack_table
+        from rctaf_jax.experiments.run.subject import open_subject
+        from rctaf_jax.experiments.run.tables import attack_table, curve_table
 
         check_attack(self.attack)
         subject = open_subject(self.source, self.network)
-        radius(subject, self.attack.norm, self.attack.epsilon)
+        _, radii = radii_of(subject, self.attack)
         folder = self.output or subject.folder / "autoattack"
         say(console, f"Attacking {self.source} on {describe_devices()}. Results go to {folder}.")
         result = attack_network(subject, self.attack, folder, command, console)
-        console.print(attack_table(result))
-        say(console, f"Results: {folder / 'autoattack.json'}")
+        is_curve = len(radii) > 1
+        console.print(curve_table(result) if is_curve else attack_table(result))
+        say(console, f"Results: {folder / ('curve.json' if is_curve else 'autoattack.json')}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -151,7 +151,7 @@ def others(
         evaluation, diagonal = EvaluationConfig(), DiagonalConfig()
     return (
         EvaluateCommand(MISSING, network, evaluation, train.norm, train.epsilon),
-        AttackCommand(MISSING, network, AttackConfig(norm=train.norm, epsilon=train.epsilon)),
+        AttackCommand(MISSING, network, AttackConfig(norm=train.norm, epsilon=(train.epsilon,))),
         HessianCommand(MISSING, network, diagonal),
         ExportCommand(MISSING, MISSING, network=network),
         DataCommand(data.name, data.data_dir, data.image_size),

@@ -74,6 +74,24 @@ def attack_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
+def curve_table(result: Mapping[str, Any]) -> Table:
+    """Robust accuracy over the radius, with 95% Wilson intervals."""
+    table = empty_table("radius", "%", "95% interval", "images")
+    for name, kind, row in [
+        ("0 (clean)", "clean", result),
+        *((row["eps"], "robust", row) for row in result["radii"]),
+    ]:
+        low, high = (100 * end for end in row[f"{kind}_interval"])
+        accuracy, count = 100 * row[f"{kind}_accuracy"], row[f"{kind}_correct"]
+        table.add_row(name, f"{accuracy:.2f}", f"{low:.2f} to {high:.2f}", f"{count:,}")
+    lines = [
+        f"{result['threat_model']['norm']}, {result['num_examples']:,} images, each attacked up to "
+        f"the radius that breaks it. Data: {result['data_source']}"
+    ]
+    table.caption = Text("\n".join(lines + [f"Careful: {text}" for text in result["warnings"]]))
+    return table
+
+
 def hessian_table(result: Mapping[str, Any]) -> Table:
     """The Hessian norm by layer with its 95% interval, the whole network last."""
     table = empty_table("layer", "parameters", "Hessian norm", "95% interval")

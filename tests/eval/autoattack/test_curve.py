@@ -92,7 +92,7 @@ def test_nobody_is_left():
 
 @pytest.mark.parametrize("radii", [[], [0.1, 0.1], ["8/255", 8 / 255]])
 def test_radii_that_cannot_be(radii):
-    with pytest.raises(InputError, match="expected one or more, each once"):
+    with pytest.raises(InputError, match="expected one radius or more, each once"):
         robust_curve(linear, IMAGES, LABELS, KEY, radii)
 
 
