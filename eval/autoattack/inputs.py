@@ -96,3 +96,9 @@ def precision_of(
     more = (keys[:1],) if is_random else ()
     answer = jax.eval_shape(logits_fn, variables, jnp.asarray(images[:1]), *more)
     return float(jnp.finfo(answer.dtype).eps)
+
+
+def widened(logits: Array) -> Array:
+    """In float32 at least, since a loss in 16 bits is rounded, and files do not know bfloat16."""
+    logits = jnp.asarray(logits)  # a network may return what is none: see `check_outputs`
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

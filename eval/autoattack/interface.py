@@ -27,11 +27,11 @@ from rctaf_jax.threat_model import ThreatModel, norm_named, threat_model
 from rctaf_jax.values import parse_number
 
 from . import checks
+from .across import agreed, open_ledger
 from .attack import Attack, Examples
-from .ensemble import AttackProgress, AttackReport, EnsembleSetting, Fates, run_all
-from .inputs import check_outputs, checked_examples, example_keys, precision_of
+from .ensemble import AttackProgress, AttackReport, Engine, EnsembleSetting, Fates, run_all
+from .inputs import check_outputs, checked_examples, example_keys, precision_of, widened
 from .pool import Ask, PoolPrograms, make_pool_programs
-from .store import Store
 from .versions import attacks_named, version_of
 
 NUM_CHECKED_IMAGES = 64
@@ -100,6 +100,11 @@ def autoattack(
     size, devices or order, nor on whether it was interrupted. The network runs in float32 at the
     highest matmul precision.
 
+    Among several processes of `jax.distributed`, all call it with the same arguments: each attacks
+    its share of the images on its own devices, and all return the whole result. The first process
+    alone reads and writes the folder: its own images as they are finished, those of the others
+    whenever an attack ends.
+
     Args:
       logits_fn: images [B, H, W, C] in [0, 1] to logits [B, classes], BatchNorm in inference
           mode, examples not interacting; pure, since it is compiled. For version `rand` it takes
@@ -161,6 +166,7 @@ def make_autoattack(
     individual: bool = False,
     batch_size: int,
     devices: Sequence[jax.Device] | None = None,
+    engine: Engine = run_all,
 ) -> Callable[..., AutoAttackResult]:
     """Makes an ensemble that is compiled once for all networks of one structure and all budgets.
 
@@ -168,6 +174,8 @@ def make_autoattack(
       logits_fn: `logits_fn(variables, images)`, or `(variables, images, keys)` for version
           `rand`.
       norm, version, attacks, individual, batch_size, devices: as for `autoattack`.
+      engine: what runs the attacks in turn; another may have them run elsewhere first, and what
+          they find in the ledger.
 
     Returns:
       `run(variables, images, labels, key, epsilon, *, directory=None, progress=None)` to an
@@ -187,7 +195,7 @@ def make_autoattack(
 
     def answer(variables: NetworkVariables, images: Array, keys: Array) -> Array:
         logits = logits_fn(variables, images, keys) if is_random else logits_fn(variables, images)
-        return jax.tree.map(_widened, logits)
+        return jax.tree.map(widened, logits)
 
     ask = Lifted(answer)
 
@@ -220,10 +228,10 @@ def make_autoattack(
         precision = precision_of(logits_fn, variables, x, keys, is_random)
         variables = ask.with_arrays(variables, x[:1], keys[:1])
         programs = programs_for(num_classes)
-        logits = answers(variables, x, y, keys)
+        setup = _describe(programs, x, y, key, threat, individual)
+        logits = agreed(setup, lambda: answers(variables, x, y, keys))
         examples = Examples(x, y, keys, logits)
-        setup = _describe(programs, examples, key, threat, individual)
-        store = Store(None if directory is None else Path(directory), setup, logits)
+        store = open_ledger(None if directory is None else Path(directory), setup, logits)
         clean = judge_logits(logits, y)
         doubts = [
             checks.is_huge_radius(norm, threat.epsilon),
@@ -235,7 +243,7 @@ def make_autoattack(
         setting = EnsembleSetting(
             variables, examples, threat.epsilon, batch_size, chosen, individual
         )
-        fates, reports = run_all(programs, setting, clean, store, progress or _silent)
+        fates, reports = engine(programs, setting, clean, store, progress or _silent)
         require_allowed(fates.adversarial, x, threat)
         doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
         doubts.append(checks.has_no_answers(int(fates.nonfinite.sum()), len(y)))
@@ -249,12 +257,6 @@ def make_autoattack(
         return _result(fates, correct, reports, doubts)
 
     return run
-
-
-def _widened(logits: Array) -> Array:
-    """In float32 at least, since a loss in 16 bits is rounded, and files do not know bfloat16."""
-    logits = jnp.asarray(logits)  # a network may return what is none: see `inputs.check_outputs`
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 def _silent(progress: AttackProgress) -> None:
@@ -321,14 +323,15 @@ def _look_at_network(
 
 def _describe(
     programs: Sequence[PoolPrograms],
-    examples: Examples,
+    images: Float[np.ndarray, "N H W C"],
+    labels: Int[np.ndarray, " N"],
     key: Array,
     threat: ThreatModel,
     individual: bool,
 ) -> dict[str, Any]:
-    """What must be the same for a folder to be gone on with."""
-    content = hashlib.sha256(np.ascontiguousarray(examples.images).tobytes())
-    content.update(examples.labels.tobytes())
+    """What must be the same for a folder to be gone on with, and in all processes."""
+    content = hashlib.sha256(np.ascontiguousarray(images).tobytes())
+    content.update(labels.tobytes())
     return {
         "norm": threat.norm,
         "epsilon": threat.epsilon,

@@ -55,6 +55,11 @@ class Finished(NamedTuple):
     num_steps: Int[np.ndarray, " n"]
 
 
+def merged(groups: Sequence[Finished]) -> Finished:
+    """One group of all examples of one or more."""
+    return Finished(*(np.concatenate(parts) for parts in zip(*groups, strict=True)))
+
+
 class Slots(NamedTuple):
     """What lies in the slots of one device; every array's first axis is theirs."""
 
@@ -149,6 +154,7 @@ def attack_all(
     epsilon: Scalar,
     batch_size: int,
     devices: Sequence[jax.Device],
+    cores: int | None = None,
 ) -> Iterator[Finished]:
     """Attacks some examples of a dataset, and hands them out as their fates are known.
 
@@ -160,6 +166,7 @@ def attack_all(
       epsilon: radius of the threat model.
       batch_size: slots on each device, at most.
       devices: where to run; each has its own slots, all share the queue.
+      cores: of a CPU, to keep busy; all that the process is given when None.
 
     Yields:
       Each example once, in groups, in no particular order.
@@ -167,7 +174,7 @@ def attack_all(
     queue = deque(pending)
     lanes = [
         _Lane(programs, variables, examples, epsilon, device)
-        for device, count in lanes_of(devices).items()
+        for device, count in lanes_of(devices, cores).items()
         for _ in range(count)
     ]
     share, width = -(-len(queue) // len(lanes)), min(batch_size, len(examples.images))
@@ -221,11 +228,12 @@ def cpu_slots(share: int, most: int, compiled: Collection[int]) -> int:
     return ready if cost(ready) <= WORTH_COMPILING * cost(best) else best
 
 
-def lanes_of(devices: Sequence[jax.Device]) -> dict[jax.Device, int]:
+def lanes_of(devices: Sequence[jax.Device], cores: int | None = None) -> dict[jax.Device, int]:
     """How many sets of slots each device has: a CPU's share the cores."""
     if jax.default_backend() != "cpu":
         return dict.fromkeys(devices, 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if cores is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return dict.fromkeys(devices, max((cores or 1) // len(devices), 1))
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rctaf_jax.config import AttackConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.autoattack import AutoAttackResult, make_autoattack
+from rctaf_jax.eval.autoattack.ensemble import Engine, run_all
 from rctaf_jax.eval.autoattack.versions import version_of
 from rctaf_jax.experiments.show.progress import make_bars, show_attacks
 from rctaf_jax.files import write_arrays, write_json
@@ -22,7 +23,12 @@ IMAGES = "autoattack.npz"
 
 
 def attack_network(
-    subject: Subject, config: AttackConfig, folder: Path, command: str, console: Console
+    subject: Subject,
+    config: AttackConfig,
+    folder: Path,
+    command: str,
+    console: Console,
+    engine: Engine = run_all,
 ) -> dict[str, Any]:
     """Robust accuracy of a network under AutoAttack.
 
@@ -32,6 +38,7 @@ def attack_network(
       folder: for the results, and for what must be kept to go on after an interruption.
       command: the command line, for the record.
       console: for the progress.
+      engine: runs the attacks, here or elsewhere.
 
     Returns:
       What `autoattack.json` says; per-image flags and the adversarial images go to
@@ -50,6 +57,7 @@ def attack_network(
         attacks=config.attacks,
         individual=config.individual,
         batch_size=config.batch_size,
+        engine=engine,
     )
     key = jax.random.key(config.seed)
     with alone(folder), make_bars(console) as bars:
