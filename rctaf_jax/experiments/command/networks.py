@@ -158,7 +158,8 @@ def evaluate(
 class AttackCommand:
     """Measure robust accuracy of a trained network by AutoAttack, image by image.
 
-    What is done is kept; interrupted and started again, it goes on from there.
+    What is done is kept; interrupted and started again, it goes on from there. With --engine ray
+    the images are shared out over the nodes of a Ray cluster.
     """
 
     source: Source

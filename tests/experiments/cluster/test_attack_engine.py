@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from rctaf_jax.cli import main
-from rctaf_jax.errors import Preempted
+from rctaf_jax.errors import InputError, Preempted
 from rctaf_jax.eval.autoattack import AutoAttackResult, make_autoattack
 from rctaf_jax.eval.autoattack.apgd import make_apgd
 from rctaf_jax.eval.autoattack.ensemble import run_all
@@ -195,6 +196,15 @@ def test_interrupted_here_and_there_it_goes_on_from_what_is_kept(
         before = kept(folder)
     assert_equal(attack(folder), alone, folder)
     assert before.items() < kept(folder).items()
+
+
+def test_a_function_that_a_node_cannot_import_is_named(cluster, tmp_path, monkeypatch):
+    module = types.ModuleType("only_here")
+    exec("def apply(variables, images): return images.reshape(len(images), -1)", vars(module))
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    engine = attack_with_ray(Network(module.apply, {}), cluster.address, Console(quiet=True))
+    with pytest.raises(InputError, match=r"lacks something .* \(No module named 'only_here'\)"):
+        attack(tmp_path / "attack", engine)
 
 
 def words(folder: Path) -> list[str]:
