@@ -212,7 +212,7 @@ class ClusterConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
-    """Where the members of a sweep are trained."""
+    """Where the members of a sweep are trained, or the images of an attack are attacked."""
 
     engine: Literal["local", "ray"] = "local"
     """local: in this process, on this machine's devices; ray: on the nodes of a Ray cluster."""

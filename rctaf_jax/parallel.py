@@ -97,6 +97,15 @@ def gather_processes(values: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(values))
 
 
+def gather_bytes(content: bytes) -> list[bytes]:
+    """The bytes of all processes, in their order; all wait for one another."""
+    lengths = gather_processes(np.asarray(len(content), np.int32))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(content)] = np.frombuffer(content, np.uint8)
+    rows = gather_processes(padded)
+    return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
+
+
 def check_divides(batch_size: int, num_devices: int) -> None:
     """Refuse a batch that cannot be shared equally.
 

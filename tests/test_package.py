@@ -29,6 +29,7 @@ SHELL_ROOMS = (
     "claims",
     "appendix",
     "sweep",
+    "cluster",
     "run",
     "results",
     "show",

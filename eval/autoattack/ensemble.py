@@ -1,7 +1,8 @@
 """Attacks one after another: what each is given, and what is known of every image in between."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,10 +12,11 @@ from jaxtyping import Bool, Float
 from rctaf_jax.eval.verdict import ImageVerdict, NetworkVariables
 from rctaf_jax.threat_model import Scalar
 
+from .across import share_of, with_others
 from .attack import Attack, Examples
 from .pool import Finished, attack_all
 from .slots import PoolPrograms
-from .store import Store
+from .store import Ledger
 
 
 class AttackReport(NamedTuple):
@@ -84,6 +86,7 @@ class EnsembleSetting(NamedTuple):
       epsilon: radius of the threat model.
       batch_size: images at a time on each of the devices.
       individual: whether each attack runs on all correct images, or on what withstood so far.
+      cores: of a CPU, that this process may keep busy; all that it is given when None.
     """
 
     variables: NetworkVariables
@@ -92,13 +95,14 @@ class EnsembleSetting(NamedTuple):
     batch_size: int
     devices: Sequence[jax.Device]
     individual: bool
+    cores: int | None = None
 
 
 def run_all(
     programs: Sequence[PoolPrograms],
     setting: EnsembleSetting,
     clean: ImageVerdict,
-    store: Store,
+    store: Ledger,
     progress: Callable[[AttackProgress], None],
 ) -> tuple[Fates, list[AttackReport]]:
     """Runs every attack, from where the store says that earlier calls stopped.
@@ -110,26 +114,69 @@ def run_all(
       store: what is done, and where more of it is kept.
       progress: called whenever an attack is done with some images.
     """
-    correct = np.asarray(clean.correct)
-    nonfinite, images = np.array(clean.nonfinite), np.array(setting.examples.images)
-    fates = Fates(correct.copy(), nonfinite, images)
+    fates = fates_of_clean(setting, clean)
     reports: list[AttackReport] = []
-    for number, program in enumerate(programs, 1):
+    turns = attacks_in_turn(programs, setting, clean, fates, store)
+    turned = zip(programs, turns, strict=True)
+    for number, (program, (attacked, finished_groups)) in enumerate(turned, 1):
         name = program.attack.name
-        # Where an attack met no finite answer, another may break the image with one.
-        attacked = correct if setting.individual else correct & (fates.robust | fates.nonfinite)
         groups: list[tuple[Finished, float]] = []
-        num_done = 0
-        for group in _groups(program, f"{number}-{name}", setting, attacked, store):
-            groups.append(group)
-            _record(fates, group[0])
-            num_done += len(group[0].example)
-            known = fates.robust.copy()
-            counts = (number, len(programs), num_done, int(attacked.sum()))
-            progress(AttackProgress(name, *counts, float(known.mean()), known))
+        num_done, num_attacked = 0, int(attacked.sum())
+        with contextlib.closing(finished_groups):  # whatever ends it, what is done is kept
+            for group in finished_groups:
+                groups.append(group)
+                num_done += len(group[0].example)
+                known = fates.robust.copy()
+                counts = (number, len(programs), num_done, num_attacked)
+                progress(AttackProgress(name, *counts, float(known.mean()), known))
         left = None if setting.individual else float(fates.robust.mean())
         reports.append(_report(program.attack, attacked, groups, left))
     return fates, reports
+
+
+Engine = Callable[
+    [
+        Sequence[PoolPrograms],
+        EnsembleSetting,
+        ImageVerdict,
+        Ledger,
+        Callable[[AttackProgress], None],
+    ],
+    tuple[Fates, list[AttackReport]],
+]
+"""What `run_all` is: it runs an ensemble, here or elsewhere."""
+
+
+def place_of(number: int, attack: Attack) -> str:
+    """Where the `number`th attack, from 1, keeps what it is done with."""
+    return f"{number}-{attack.name}"
+
+
+def fates_of_clean(setting: EnsembleSetting, clean: ImageVerdict) -> Fates:
+    """What is known before any attack."""
+    images = np.array(setting.examples.images)
+    return Fates(np.array(clean.correct), np.array(clean.nonfinite), images)
+
+
+def attacks_in_turn(
+    programs: Sequence[PoolPrograms],
+    setting: EnsembleSetting,
+    clean: ImageVerdict,
+    fates: Fates,
+    store: Ledger,
+) -> Iterator[tuple[Bool[np.ndarray, " N"], Generator[tuple[Finished, float]]]]:
+    """Each attack's images, and what it does with them, which `fates` follows.
+
+    Args:
+      programs, setting, clean, store: as for `run_all`.
+      fates: of the clean images; the second part of each turn must be taken before the next turn.
+    """
+    correct = np.asarray(clean.correct)
+    for number, program in enumerate(programs, 1):
+        # Where an attack met no finite answer, another may break the image with one.
+        attacked = correct if setting.individual else correct & (fates.robust | fates.nonfinite)
+        place = place_of(number, program.attack)
+        yield attacked, _groups(program, place, setting, attacked, fates, store)
 
 
 def _groups(
@@ -137,30 +184,35 @@ def _groups(
     place: str,
     setting: EnsembleSetting,
     attacked: Bool[np.ndarray, " N"],
-    store: Store,
-) -> Iterator[tuple[Finished, float]]:
+    fates: Fates,
+    store: Ledger,
+) -> Generator[tuple[Finished, float]]:
     """Images that an attack is done with, those of earlier calls first, and the seconds taken."""
     is_pending = attacked.copy()
     for finished, seconds in store.load(place, setting.examples.images.shape[1:]):
         is_pending[finished.example] = False
+        _record(fates, finished)
         yield finished, seconds
     since = time.monotonic()
-    todo = np.flatnonzero(is_pending).tolist()
+    mine = share_of(np.flatnonzero(is_pending).tolist())
+    own = attack_all(
+        program,
+        setting.variables,
+        setting.examples,
+        mine,
+        epsilon=setting.epsilon,
+        batch_size=setting.batch_size,
+        devices=setting.devices,
+        cores=setting.cores,
+    )
     try:
-        for finished in attack_all(
-            program,
-            setting.variables,
-            setting.examples,
-            todo,
-            epsilon=setting.epsilon,
-            batch_size=setting.batch_size,
-            devices=setting.devices,
-        ):
+        for finished in with_others(own):
             store.add(place, finished)
+            _record(fates, finished)
             now = time.monotonic()
             yield finished, now - since
             since = now
-    finally:  # interrupted or not, what is done is kept
+    finally:
         store.flush()
 
 

@@ -25,13 +25,13 @@ from rctaf_jax.threat_model import ThreatModel, norm_named, threat_model
 from rctaf_jax.values import parse_number
 
 from . import checks
+from .across import agreed, open_ledger
 from .attack import Attack, Examples
-from .ensemble import AttackProgress, AttackReport, EnsembleSetting, Fates, run_all
+from .ensemble import AttackProgress, AttackReport, Engine, EnsembleSetting, Fates, run_all
 from .inputs import checked_examples, example_keys
 from .networks import AttackedNetwork
 from .result import AutoAttackResult
 from .slots import Ask, PoolPrograms, make_pool_programs
-from .store import Store
 from .versions import attacks_named, version_of
 
 NUM_CHECKED_IMAGES = 64
@@ -61,10 +61,15 @@ def autoattack(
     """Robust accuracy of any JAX function from images to logits, under AutoAttack.
 
     Random numbers belong to (key, image and label, attack), so the result depends neither on batch
-    size, devices or order, nor on whether it was interrupted: bit for bit on a CPU, elsewhere as
-    far as its products do not depend on the batch. An image counts as broken by the answer of the
-    network in float32 at the highest matmul precision. On a CPU the search for it asks the same
-    network; elsewhere, or with `search`, it asks a cheaper one.
+    size, devices or order, nor on whether it was interrupted, but for the network's own rounding: a
+    convolution may round otherwise in another batch, by 2e-7 of a pixel where it was seen. An image
+    counts as broken by the answer of the network in float32 at the highest matmul precision. On a
+    CPU the search for it asks the same network; elsewhere, or with `search`, it asks a cheaper one.
+
+    Among several processes of `jax.distributed`, all call it with the same arguments: each attacks
+    its share of the images on its own devices, and all return the whole result. The first process
+    alone reads and writes the folder: its own images as they are finished, those of the others
+    whenever an attack ends.
 
     Args:
       logits_fn: images [B, H, W, C] in [0, 1] to logits [B, classes], BatchNorm in inference
@@ -136,6 +141,7 @@ def make_autoattack(
     batch_size: int,
     search: Callable[[NetworkVariables, Array], Float[Array, "B classes"]] | None = None,
     devices: Sequence[jax.Device] | None = None,
+    engine: Engine = run_all,
 ) -> Callable[..., AutoAttackResult]:
     """Makes an ensemble that is compiled once for all networks of one structure and all budgets.
 
@@ -144,6 +150,8 @@ def make_autoattack(
           `rand`.
       search: as for `autoattack`, of (variables, images).
       norm, version, attacks, individual, batch_size, devices: as for `autoattack`.
+      engine: what runs the attacks in turn; another may have them run elsewhere first, and what
+          they find in the ledger.
 
     Returns:
       `run(variables, images, labels, key, epsilon, *, directory=None, progress=None)` to an
@@ -192,10 +200,10 @@ def make_autoattack(
         num_classes, precision = network.check(variables, x, keys, y)
         given = network.given(variables, x, keys)
         programs = programs_for(num_classes)
-        logits = answers(given, x, y, keys)
+        setup = _describe(programs, x, y, key, threat, individual, network)
+        logits = agreed(setup, lambda: answers(given, x, y, keys))
         examples = Examples(x, y, keys, logits)
-        setup = _describe(programs, examples, key, threat, individual, network)
-        store = Store(None if directory is None else Path(directory), setup, logits)
+        store = open_ledger(None if directory is None else Path(directory), setup, logits)
         clean = judge_logits(logits, y)
         doubts = [
             checks.is_huge_radius(norm, threat.epsilon),
@@ -205,7 +213,7 @@ def make_autoattack(
         if not is_random:
             doubts += _look_at_network(network.decide, zero_gradients, given, examples)
         setting = EnsembleSetting(given, examples, threat.epsilon, batch_size, chosen, individual)
-        fates, reports = run_all(programs, setting, clean, store, progress or _silent)
+        fates, reports = engine(programs, setting, clean, store, progress or _silent)
         require_allowed(fates.adversarial, x, threat)
         doubts.append(checks.masks_gradients({r.name: r.broken for r in reports}))
         doubts.append(checks.has_no_answers(int(fates.nonfinite.sum()), len(y)))
@@ -288,15 +296,16 @@ def _look_at_network(
 
 def _describe(
     programs: Sequence[PoolPrograms],
-    examples: Examples,
+    images: Float[np.ndarray, "N H W C"],
+    labels: Int[np.ndarray, " N"],
     key: Array,
     threat: ThreatModel,
     individual: bool,
     network: AttackedNetwork,
 ) -> dict[str, Any]:
-    """What must be the same for a folder to be gone on with."""
-    content = hashlib.sha256(np.ascontiguousarray(examples.images).tobytes())
-    content.update(examples.labels.tobytes())
+    """What must be the same for a folder to be gone on with, and in all processes."""
+    content = hashlib.sha256(np.ascontiguousarray(images).tobytes())
+    content.update(labels.tobytes())
     return {
         "norm": threat.norm,
         "epsilon": threat.epsilon,

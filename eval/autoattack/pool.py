@@ -50,6 +50,11 @@ class Finished(NamedTuple):
     num_steps: Int[np.ndarray, " n"]
 
 
+def merged(groups: Sequence[Finished]) -> Finished:
+    """One group of all examples of one or more."""
+    return Finished(*(np.concatenate(parts) for parts in zip(*groups, strict=True)))
+
+
 def attack_all(
     programs: PoolPrograms,
     variables: NetworkVariables,
@@ -59,6 +64,7 @@ def attack_all(
     epsilon: Scalar,
     batch_size: int,
     devices: Sequence[jax.Device],
+    cores: int | None = None,
 ) -> Iterator[Finished]:
     """Attacks some examples of a dataset, and hands them out as their fates are known.
 
@@ -70,12 +76,13 @@ def attack_all(
       epsilon: radius of the threat model.
       batch_size: slots of each set, at most.
       devices: where to run; each has sets of its own (`lanes_of`), all share the queue.
+      cores: of a CPU, to keep busy; all that the process is given when None.
 
     Yields:
       Each example once, in groups, in no particular order.
     """
     placed = {device: jax.device_put(variables, device) for device in devices}
-    places = [device for device, count in lanes_of(devices).items() for _ in range(count)]
+    places = [device for device, count in lanes_of(devices, cores).items() for _ in range(count)]
     queues = [deque(pending[number :: len(places)]) for number in range(len(places))]
     lanes = [
         _Lane(programs, placed[device], examples, epsilon, device, queue)
@@ -136,14 +143,15 @@ def cpu_slots(share: int, most: int, compiled: Collection[int]) -> int:
     return ready if cost(ready) <= WORTH_COMPILING * cost(best) else best
 
 
-def lanes_of(devices: Sequence[jax.Device]) -> dict[jax.Device, int]:
+def lanes_of(devices: Sequence[jax.Device], cores: int | None = None) -> dict[jax.Device, int]:
     """How many sets of slots each device has.
 
     A CPU's share its cores. On another device one is at work while the host looks at the other.
     """
     if jax.default_backend() != "cpu":
         return dict.fromkeys(devices, 2)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if cores is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return dict.fromkeys(devices, max((cores or 1) // len(devices), 1))
 
 

@@ -10,7 +10,7 @@ Files are written whole or not at all. An example that is in one of them is not 
 import time
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -20,12 +20,25 @@ from rctaf_jax.errors import InputError
 from rctaf_jax.files import write_arrays, write_json
 from rctaf_jax.typed_json import read_json
 
-from .pool import Finished
+from .pool import Finished, merged
 
 SETUP, LOGITS = "setup.json", "clean_logits.npz"
 REMEDY = "run the same again to attack only the examples that were in it"
 FLUSH_SECONDS = 1.0
 """A file holds what finished within so much time, so that a killed attack loses no more."""
+
+
+class Ledger(Protocol):
+    """What an ensemble is done with: read before each attack, added to as it goes."""
+
+    def load(self, attack: str, image_shape: tuple[int, ...]) -> Iterator[tuple[Finished, float]]:
+        """What an attack is done with: groups of examples, and the seconds that each took."""
+
+    def add(self, attack: str, finished: Finished) -> None:
+        """Takes in examples that an attack is done with."""
+
+    def flush(self) -> None:
+        """Called when an attack ends, interrupted or not."""
 
 
 class Store:
@@ -98,14 +111,15 @@ class Store:
     def flush(self) -> None:
         """Writes what is not written yet."""
         now = time.monotonic()
+        # Attacks that run at the same time, on a cluster, share the clock.
+        seconds = (now - self._since) / max(len(self._unwritten), 1)
         for attack, groups in self._unwritten.items():
             assert self.directory is not None
             folder = self.directory / attack
             folder.mkdir(exist_ok=True)
             numbers = [int(path.stem) for path in folder.glob("*.npz") if path.stem.isdecimal()]
             path = folder / f"{max(numbers, default=0) + 1:06d}.npz"
-            merged = Finished(*(np.concatenate(parts) for parts in zip(*groups, strict=True)))
-            write_arrays(path, {**merged._asdict(), "seconds": np.array(now - self._since)})
+            write_arrays(path, {**merged(groups)._asdict(), "seconds": np.array(seconds)})
         self._unwritten, self._since = {}, now
 
 
@@ -122,14 +136,15 @@ def _check_setup(directory: Path, setup: Mapping[str, Any]) -> None:
 
 def _check_network(directory: Path, clean_logits: Float[np.ndarray, "N C"]) -> None:
     known = _read(directory / LOGITS, "clean_logits")["clean_logits"]
-    if not _is_close(known, clean_logits):
+    if not is_close(known, clean_logits):
         raise InputError(
             f"{directory} holds an attack on another network: its answers to the clean images are "
             "not this one's; give another folder."
         )
 
 
-def _is_close(known: np.ndarray, here: np.ndarray) -> bool:
+def is_close(known: np.ndarray, here: np.ndarray) -> bool:
+    """Whether two arrays of logits may be one network's, on two devices."""
     if known.shape != here.shape or known.dtype.kind != "f":
         return False
     scale = max(float(np.abs(np.nan_to_num(known, posinf=0, neginf=0)).max()), 1e-30)

@@ -12,6 +12,7 @@ from rctaf_jax.config import (
     ClusterConfig,
     DataConfig,
     DiagonalConfig,
+    EngineConfig,
     EvaluationConfig,
     NetworkConfig,
     RunConfig,
@@ -157,7 +158,8 @@ def evaluate(
 class AttackCommand:
     """Measure robust accuracy of a trained network by AutoAttack, image by image.
 
-    What is done is kept; interrupted and started again, it goes on from there.
+    What is done is kept; interrupted and started again, it goes on from there. With --engine ray
+    the images are shared out over the nodes of a Ray cluster.
     """
 
     source: Source
@@ -168,20 +170,29 @@ class AttackCommand:
     defaults: MeasuredConfig = None
     output: Path | None = None
     """Folder for the results; autoattack in the run, or in runs/NETWORK, when left out."""
+    engine: EngineConfig = EngineConfig()
 
     def run(self, console: Console, command: str) -> None:
         """Attack, print a table."""
+        from rctaf_jax.eval.autoattack.ensemble import run_all
+        from rctaf_jax.experiments.cluster.attack_engine import attack_with_ray
+        from rctaf_jax.experiments.cluster.ray_cluster import is_wanted
         from rctaf_jax.experiments.run.attack import attack_network, check_attack, radii_of
         from rctaf_jax.experiments.run.environment import describe_devices
         from rctaf_jax.experiments.run.subject import open_subject
         from rctaf_jax.experiments.run.tables import attack_table, curve_table
 
         check_attack(self.attack)
+        is_on_ray = is_wanted(self.engine)
         subject = open_subject(self.source, self.network)
         _, radii = radii_of(subject, self.attack)
         folder = self.output or subject.folder / "autoattack"
-        say(console, f"Attacking {self.source} on {describe_devices()}. Results go to {folder}.")
-        result = attack_network(subject, self.attack, folder, command, console)
+        where = "a Ray cluster" if is_on_ray else describe_devices()
+        say(console, f"Attacking {self.source} on {where}. Results go to {folder}.")
+        engine = (
+            attack_with_ray(subject.network, self.engine.address, console) if is_on_ray else run_all
+        )
+        result = attack_network(subject, self.attack, folder, command, console, engine)
         is_curve = len(radii) > 1
         console.print(curve_table(result) if is_curve else attack_table(result))
         say(console, f"Results: {folder / ('curve.json' if is_curve else 'autoattack.json')}")

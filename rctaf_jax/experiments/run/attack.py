@@ -17,6 +17,7 @@ from rctaf_jax.config import AttackConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.eval.autoattack import AutoAttackResult, make_autoattack
 from rctaf_jax.eval.autoattack.curve import RobustCurve, curve_of, sorted_radii
+from rctaf_jax.eval.autoattack.ensemble import Engine, run_all
 from rctaf_jax.eval.autoattack.versions import version_of
 from rctaf_jax.experiments.show.progress import make_bars, show_attacks
 from rctaf_jax.extras import missing
@@ -31,7 +32,12 @@ IMAGES = "autoattack.npz"
 
 
 def attack_network(
-    subject: Subject, config: AttackConfig, folder: Path, command: str, console: Console
+    subject: Subject,
+    config: AttackConfig,
+    folder: Path,
+    command: str,
+    console: Console,
+    engine: Engine = run_all,
 ) -> dict[str, Any]:
     """Robust accuracy of a network under AutoAttack.
 
@@ -41,6 +47,7 @@ def attack_network(
       folder: for the results, and for what must be kept to go on after an interruption.
       command: the command line, for the record.
       console: for the progress.
+      engine: runs the attacks, here or elsewhere.
 
     Returns:
       What `autoattack.json` says; per-image flags and the adversarial images go to
@@ -61,6 +68,7 @@ def attack_network(
         batch_size=config.batch_size,
         # A CPU computes no faster in bfloat16.
         search=None if jax.default_backend() == "cpu" else subject.network.in_bfloat16,
+        engine=engine,
     )
     with alone(folder), make_bars(console) as bars:
         on_network = functools.partial(

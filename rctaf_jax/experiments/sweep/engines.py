@@ -2,13 +2,10 @@
 
 import functools
 
-import jax
-
 from rctaf_jax.config import EngineConfig
-from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.cluster.ray_cluster import is_wanted
 from rctaf_jax.experiments.run.environment import describe_devices
 
-from .ray_cluster import import_ray
 from .ray_engine import run_members_with_ray
 from .setup import Engine
 from .sweep import run_members
@@ -22,15 +19,8 @@ def run_with(config: EngineConfig) -> Engine:
     Raises:
       InputError: if there is an address and no Ray, or Ray is not installed.
     """
-    if config.engine == "local":
-        if config.address is not None:
-            raise InputError(
-                f"address {config.address} is that of a Ray cluster: give --engine ray too."
-            )
+    if not is_wanted(config):
         return run_members
-    import_ray()
-    # Merely started, JAX takes most of a GPU's memory, which tasks on this machine need.
-    jax.config.update("jax_platforms", "cpu")
     return functools.partial(run_members_with_ray, address=config.address)
 
 

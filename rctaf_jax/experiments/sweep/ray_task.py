@@ -12,8 +12,7 @@ from rich.console import Console
 from rctaf_jax.activations import parse_activation
 from rctaf_jax.config import SweepConfig
 from rctaf_jax.data import Dataset
-from rctaf_jax.errors import InputError
-from rctaf_jax.experiments.run.environment import package_versions
+from rctaf_jax.experiments.cluster.ray_cluster import check_versions
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.files import read_folder
 from rctaf_jax.training.members import members_per_device
@@ -91,18 +90,3 @@ def open_here(order: Any) -> Sweep:
         members_per_device(),
         programs={},
     )
-
-
-def check_versions(expected: dict[str, str]) -> None:
-    """Refuse to mix numbers of different versions.
-
-    Raises:
-      InputError: naming the first package whose version is not the expected one.
-    """
-    here = package_versions()
-    for name, version in expected.items():
-        if here[name] != version:
-            raise InputError(
-                f"a node of the Ray cluster has {name} {here[name]}, this machine has {version}: "
-                "install the same versions on all."
-            )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rctaf_jax.eval.autoattack.attack import Attack, Examples, Outcome, initial_outcome, observe
-from rctaf_jax.eval.autoattack.pool import attack_all
+from rctaf_jax.eval.autoattack.pool import attack_all, lanes_of
 from rctaf_jax.eval.autoattack.slots import make_pool_programs
 
 RUNS, STEPS = 3, 7
@@ -138,3 +138,9 @@ def test_one_compilation_for_networks_and_budgets() -> None:
     # Widths 8, 2 and (8 // 16 or 1) at most, however many examples are left when.
     assert set(traced) <= {(width, 2, 1, 1) for width in (8, 2, 1)}
     assert counts[-1] <= 3
+
+
+@pytest.mark.parametrize(("num_devices", "cores", "lanes"), [(1, 1, 1), (1, 3, 3), (2, 5, 2)])
+def test_cores_are_shared_by_the_devices_of_a_cpu(num_devices: int, cores: int, lanes: int) -> None:
+    devices = jax.local_devices()[:num_devices]
+    assert lanes_of(devices, cores) == dict.fromkeys(devices, lanes)

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,20 @@ def test_gives_back_what_it_took(tmp_path):
         np.testing.assert_array_equal(actual, wanted)
     assert joined(again, "2-square").example.tolist() == [5]
     assert all(seconds >= 0 for _, seconds in again.load("1-square", SHAPE))
+
+
+def test_attacks_that_run_at_the_same_time_share_the_clock(tmp_path):
+    """As on a cluster, whose blocks of images are at different attacks."""
+    began = time.monotonic()
+    store = Store(tmp_path, SETUP_VALUES, CLEAN)
+    for attack, which in (("1-apgd-ce", group(3)), ("2-square", group(1)), ("1-apgd-ce", group(0))):
+        store.add(attack, which)
+    time.sleep(0.2)
+    store.flush()
+    taken = time.monotonic() - began
+    (one,), (other,) = (store.load(attack, SHAPE) for attack in ("1-apgd-ce", "2-square"))
+    assert one[1] == other[1]
+    assert 0.2 <= one[1] + other[1] <= taken
 
 
 def test_without_folder_keeps_nothing():

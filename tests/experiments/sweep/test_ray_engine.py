@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import jax
@@ -27,15 +26,13 @@ from rctaf_jax.config import (
     TrainConfig,
 )
 from rctaf_jax.errors import InputError, Preempted
-from rctaf_jax.experiments.run.environment import package_versions
+from rctaf_jax.experiments.cluster import arrivals
 from rctaf_jax.experiments.run.network import load_network
 from rctaf_jax.experiments.show.progress import SweepProgress
 from rctaf_jax.experiments.sweep import ray_engine, unfinished
 from rctaf_jax.experiments.sweep.engines import run_with
 from rctaf_jax.experiments.sweep.members import SweepMember, expand
-from rctaf_jax.experiments.sweep.ray_cluster import connected
-from rctaf_jax.experiments.sweep.ray_engine import reason_to_end
-from rctaf_jax.experiments.sweep.ray_task import check_versions, train_here
+from rctaf_jax.experiments.sweep.ray_task import train_here
 from rctaf_jax.experiments.sweep.setup import resolve_sweep
 from rctaf_jax.experiments.sweep.sweep import run_members, run_sweep
 from rctaf_jax.typed_json import read_json
@@ -195,7 +192,7 @@ def dying(order, members):
 
 def test_a_member_that_kills_its_workers_ends_the_sweep(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_engine, "train_here", dying)
-    monkeypatch.setattr(ray_engine, "MAX_ATTEMPTS", 2)
+    monkeypatch.setattr(arrivals, "MAX_ATTEMPTS", 2)
     engine = run_with(EngineConfig("ray", cluster.address))
     with pytest.raises(InputError, match=r"relu-seed0 lost the worker 2 times.* WorkerCrashed"):
         sweep(tmp_path / "results", engine, RELU[:1])
@@ -244,50 +241,3 @@ def test_checkpoints_of_members_that_are_not_done_are_kept(local, tmp_path):
 def test_an_address_without_a_cluster_is_refused_at_once(address, tmp_path):
     with pytest.raises(InputError, match=re.escape(address)):
         sweep(tmp_path / "results", run_with(EngineConfig("ray", address)))
-
-
-def test_a_node_of_another_version_is_refused():
-    check_versions(package_versions())
-    with pytest.raises(InputError, match=r"has jax .*, this machine has 0\.0\.1: install the same"):
-        check_versions(package_versions() | {"jax": "0.0.1"})
-
-
-def test_a_cluster_that_wants_a_token_is_refused(monkeypatch):
-    def refuse(**options):
-        raise ray.exceptions.AuthenticationError("no token")
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(InputError, match=r"joined at local \(no token.*token as here"):
-        connected(None).__enter__()
-
-
-@pytest.mark.parametrize("kind", [Exception, TimeoutError, ConnectionError])
-def test_a_cluster_that_is_slow_to_start_is_one_sentence(monkeypatch, kind):
-    def refuse(**options):
-        raise kind("The current node timed out during startup.\nSee the logs.")
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(InputError, match=r"at local \(The current .* startup. See the logs.\): "):
-        connected(None).__enter__()
-
-
-@pytest.mark.parametrize(
-    ("cause", "lack"),
-    [
-        (ModuleNotFoundError("No module named 'flax'", name="flax"), "No module named 'flax'"),
-        (PackageNotFoundError("optax"), "No package metadata was found for optax"),
-        (RuntimeError("No module named 'rctaf_jax', says the worker"), "No module named 'rctaf_"),
-        (RuntimeError("the images are upside down"), None),
-    ],
-)
-def test_a_node_that_lacks_a_package_is_named(cause, lack):
-    error = ray.exceptions.RayTaskError("train_here", f"Traceback: {cause}", cause)
-    end = reason_to_end(error, RELU, attempt=1)
-    if lack is None:
-        assert end is error
-    else:
-        assert isinstance(end, InputError)
-        assert f"({lack}" in str(end)
-        assert str(end).endswith("install the same packages on all nodes.")

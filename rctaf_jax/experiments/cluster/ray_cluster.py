@@ -8,7 +8,11 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+
+from rctaf_jax.config import EngineConfig
 from rctaf_jax.errors import InputError
+from rctaf_jax.experiments.run.environment import package_versions
 
 CONNECT_SECONDS = 10.0
 """After which nobody listens; Ray itself would try for minutes and log each try."""
@@ -28,6 +32,26 @@ def import_ray() -> Any:
             "--engine ray needs Ray, which is not installed: pip install 'rctaf-jax[ray]'."
         ) from None
     return ray
+
+
+def is_wanted(config: EngineConfig) -> bool:
+    """Whether work goes to a cluster; this process then keeps off the accelerators.
+
+    Call it before anything uses JAX.
+
+    Raises:
+      InputError: if there is an address and no Ray, or Ray is not installed.
+    """
+    if config.engine == "local":
+        if config.address is not None:
+            raise InputError(
+                f"address {config.address} is that of a Ray cluster: give --engine ray too."
+            )
+        return False
+    import_ray()
+    # Merely started, JAX takes most of a GPU's memory, which tasks on this machine need.
+    jax.config.update("jax_platforms", "cpu")
+    return True
 
 
 @contextlib.contextmanager
@@ -74,3 +98,28 @@ def call(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+
+
+def num_devices(kind: str) -> int:
+    """How many "GPU" or "CPU" the joined cluster has."""
+    return int(import_ray().cluster_resources().get(kind, 0))
+
+
+def has_gpus() -> bool:
+    """Whether the joined cluster has GPUs, of which each task then takes one."""
+    return num_devices("GPU") > 0
+
+
+def check_versions(expected: dict[str, str]) -> None:
+    """Refuse, on a node, to mix numbers of different versions.
+
+    Raises:
+      InputError: naming the first package whose version is not the expected one.
+    """
+    here = package_versions()
+    for name, version in expected.items():
+        if here[name] != version:
+            raise InputError(
+                f"a node of the Ray cluster has {name} {here[name]}, this machine has {version}: "
+                "install the same versions on all."
+            )
