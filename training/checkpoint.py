@@ -150,9 +150,11 @@ _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES,
 
 def _remove(remains: Path) -> None:
     """Remove a folder into which threads of a save that failed may still write for a moment."""
+    looks = 0
     for _ in range(50):
         shutil.rmtree(remains, ignore_errors=True)
-        if not remains.exists():
+        looks = 0 if remains.exists() else looks + 1
+        if looks == 3:  # gone, and not made again
             return
         time.sleep(0.1)
 
