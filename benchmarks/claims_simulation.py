@@ -303,6 +303,23 @@ def power_table(found: Found, name: str) -> Table:
     return table
 
 
+def record(found: Found) -> dict[str, Any]:
+    """What the tables are made of, a line for each kind of sweep."""
+    errors: dict[str, dict[str, str]] = defaultdict(dict)
+    power: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in dict.fromkeys(name for counts in found.values() for name in counts):
+        for truth, noise in dict.fromkeys((cell.truth, cell.noise) for cell in found):
+            own = {c: n for c, n in found.items() if (c.truth, c.noise) == (truth, noise)}
+            num, supported, refuted, _ = total(own, name)
+            words = f"{supported} wrongly supported, {refuted} wrongly refuted of {num}"
+            errors[name][f"{truth}; {noise}"] = words
+        for cell, counts in found.items():
+            if cell.noise == "equal" and name in counts:
+                kind = f"{cell.truth}; {cell.grid}; {cell.num_seeds} x {cell.num_images}"
+                power[name][kind] = f"{counts[name].right} right of {counts[name].num}"
+    return {"errors": errors, "power where noise is equal": power}
+
+
 def main(config: Config) -> None:
     """Draw, judge, print, save."""
     console = Console(width=150)
@@ -317,10 +334,7 @@ def main(config: Config) -> None:
         console.print(power_table(found, name))
     result["seconds"] = round(time.monotonic() - began)
     if config.save:
-        result["cells"] = [
-            cell._asdict() | {name: count._asdict() for name, count in counts.items()}
-            for cell, counts in found.items()
-        ]
+        result |= record(found)
         save("claims_simulation", result, console)
 
 
