@@ -27,6 +27,7 @@ SHORTER = {
     "docs/training.md": {"> 0.9": "> 0.1"},
     "docs/autoattack.md": {},
     "docs/hessian.md": {},
+    "docs/reproduce.md": {'"results/': f'"{ROOT}/results/'},
     "docs/results.md": {'"results/': f'"{ROOT}/results/'},
 }
 """Pages, and what is changed so that they take less, or need no PyTorch."""

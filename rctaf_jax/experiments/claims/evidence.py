@@ -1,7 +1,7 @@
-"""The measurements of one study as the claims need them: by activation, with draws."""
+"""The measurements of one study as the claims need them: by activation and seed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,56 +10,48 @@ from jaxtyping import Float
 from rctaf_jax.experiments.results.grouping import by_activation, grouped
 from rctaf_jax.experiments.results.row import Row
 from rctaf_jax.experiments.results.studies import Study
+from rctaf_jax.experiments.show.wording import family_label
 
-from .sampling import (
-    SampledMeans,
-    Values,
-    draw_means,
-    find_noise,
-    fit_effects,
-    image_covariance,
-)
+from .contrast import Estimate, ImageNoise, Values, estimate_contrast, image_noise
+from .verdict import TOGETHER
 
 QuantityName = Literal["robust", "clean", "hessian"]
 ROBUST: QuantityName = "robust"
 CLEAN: QuantityName = "clean"
 HESSIAN: QuantityName = "hessian"
-_SEED = 0
-_NO_NOISE = "too few repeated seeds and curvatures to tell what chance does: repeat seeds"
+_ARRAYS = {ROBUST: "robust", CLEAN: "clean_correct"}
+
+Weights = Mapping[int, float]
+"""Of activations, by their places among the groups."""
 
 
 class ActivationGroup(NamedTuple):
-    """One activation and the networks that have it, one for each seed.
+    """One activation.
 
     Attributes:
       family, beta, alpha, curvature: as in `results.Row`; the curvature of a kink is infinite.
-      rows: of the networks that were measured.
     """
 
     family: str
     beta: int | None
     alpha: float | None
     curvature: float
-    rows: tuple[Row, ...]
 
 
-class FamilyCurve(NamedTuple):
-    """One quantity of one family by rising curvature.
+class Curve(NamedTuple):
+    """What was tried of one family, or of all betas together, by rising curvature.
 
     Attributes:
-      family, beta: of the family.
-      curvatures, alphas: of its n activations.
-      means, draws: of the quantity, draws in rows.
-      counts: networks behind each mean.
+      subject: of the findings about it.
+      families: one, or all.
+      curvatures: that were tried.
+      points: for each, the activations whose mean it is.
     """
 
-    family: str
-    beta: int
+    subject: str
+    families: tuple[str, ...]
     curvatures: Float[np.ndarray, " n"]
-    alphas: Float[np.ndarray, " n"]
-    means: Float[np.ndarray, " n"]
-    draws: Float[np.ndarray, "B n"]
-    counts: Float[np.ndarray, " n"]
+    points: tuple[Weights, ...]
 
 
 class Measured(NamedTuple):
@@ -67,33 +59,72 @@ class Measured(NamedTuple):
 
     Attributes:
       study: name of the study.
-      groups: the activations.
-      sample: a column for each.
+      groups: the activations that were tried.
+      values: of each, by seed; none if all its networks diverged.
+      images: what test images do; None for Hessian norms.
       unresolved: families of which some network's Hessian norm is lost in its own noise; it is
         among the lowest, so what is left says little of where the norm is lowest.
     """
 
     study: str
     groups: tuple[ActivationGroup, ...]
-    sample: SampledMeans
+    values: Values
+    images: ImageNoise | None = None
     unresolved: frozenset[str] = frozenset()
 
-    def curves(self) -> list[FamilyCurve]:
-        """The curves of the family, by beta."""
-        curves = [self._curve(*found) for found in rising_places(self.groups).items()]
-        return sorted(curves, key=lambda curve: curve.beta)
+    def contrast(self, weights: Weights) -> Estimate | None:
+        """A weighted sum of activations, None if too few seeds have all of them."""
+        return estimate_contrast(self.values, weights, self.images)
 
-    def _curve(self, family: str, rising: list[int]) -> FamilyCurve:
-        groups = [self.groups[place] for place in rising]
-        return FamilyCurve(
-            family,
-            groups[0].beta or 0,
-            np.array([group.curvature for group in groups]),
-            np.array([group.alpha for group in groups], float),
-            self.sample.means[rising],
-            self.sample.draws[:, rising],
-            self.sample.counts[rising],
+    def mean(self, weights: Weights) -> float:
+        """A weighted sum of the activations' means."""
+        return sum(
+            weight * float(np.mean(list(self.values[place].values())))
+            for place, weight in weights.items()
         )
+
+    def has_values(self, weights: Weights) -> bool:
+        """Whether each of the activations has a network that was measured."""
+        return all(self.values[place] for place in weights)
+
+    def curves(self) -> list[Curve]:
+        """A curve for each beta."""
+        return [self._curve(*found) for found in sorted(rising_places(self.groups).items())]
+
+    def all_curves(self) -> list[Curve]:
+        """All betas together over the curvatures that all have, if there are several; then each."""
+        own = self.curves()
+        shared = (
+            [place for place in own[0].curvatures if all(_has(c, place) for c in own)]
+            if own
+            else []
+        )
+        if len(own) < 2 or not shared:
+            return own
+        points = tuple(
+            {place: 1 / len(own) for curve in own for place in curve.points[_index(curve, at)]}
+            for at in shared
+        )
+        families = tuple(family for curve in own for family in curve.families)
+        return [Curve(TOGETHER, families, np.array(shared), points), *own]
+
+    def _curve(self, family: str, rising: list[int]) -> Curve:
+        curvatures = np.array([self.groups[place].curvature for place in rising])
+        points = tuple({place: 1.0} for place in rising)
+        return Curve(family_label(family), (family,), curvatures, points)
+
+
+class Evidence(NamedTuple):
+    """One quantity of a study, diverged networks left out, and counted as chance.
+
+    Attributes:
+      surviving: without them.
+      counting: with the accuracy of guessing for each of them; None if none diverged, and for
+        Hessian norms, which they have none of.
+    """
+
+    surviving: Measured
+    counting: Measured | None = None
 
 
 class Lack(NamedTuple):
@@ -103,66 +134,85 @@ class Lack(NamedTuple):
     reason: str
 
 
-def group_measured(rows: Sequence[Row]) -> list[ActivationGroup]:
-    """Measured networks by activation."""
-    return [
-        ActivationGroup(
-            group[0].family, group[0].beta, group[0].alpha, group[0].max_curvature, tuple(group)
-        )
-        for group in by_activation(row for row in rows if row.is_done)
-    ]
+def less(one: Weights, other: Weights) -> Weights:
+    """The contrast of two weighted means."""
+    places = {*one, *other}
+    return {place: one.get(place, 0.0) - other.get(place, 0.0) for place in places}
 
 
-def measure_quantity(study: Study, quantity: QuantityName) -> Measured | Lack:
-    """A quantity of a study with draws; the same draws every time."""
-    reader = _hessians if quantity == HESSIAN else _accuracies
-    return reader(study, quantity)
+def measure_quantity(study: Study, quantity: QuantityName) -> Evidence | Lack:
+    """A quantity of a study."""
+    return _hessians(study) if quantity == HESSIAN else _accuracies(study, _ARRAYS[quantity])
 
 
-def _accuracies(study: Study, quantity: QuantityName) -> Measured | Lack:
-    groups = group_measured(study.results.rows)
-    name = {ROBUST: "robust", CLEAN: "clean_correct"}[quantity]
-    if not groups:
+def _accuracies(study: Study, name: str) -> Evidence | Lack:
+    rows = by_activation(study.results.rows)
+    if not any(row.is_done for group in rows for row in group):
         return Lack(study.title, "no network was measured")
-    outcomes = [{row.seed: study.outcomes[row.id][name] for row in g.rows} for g in groups]
-    values = [{seed: float(o.mean()) for seed, o in group.items()} for group in outcomes]
-    return _measured(study, groups, values, image_covariance(outcomes))
+    outcomes = [
+        {row.seed: study.outcomes[row.id][name].astype(np.float32) for row in group if row.is_done}
+        for group in rows
+    ]
+    surviving = _of_outcomes(study, rows, outcomes)
+    if all(row.is_done for group in rows for row in group):
+        return Evidence(surviving)
+    guess = np.full(study.results.data["num_test"], _chance(study), np.float32)
+    counted = [
+        own | {row.seed: guess for row in group if not row.is_done}
+        for group, own in zip(rows, outcomes, strict=True)
+    ]
+    return Evidence(surviving, _of_outcomes(study, rows, counted))
 
 
-def _hessians(study: Study, quantity: QuantityName) -> Measured | Lack:
-    """Log Hessian norms of the activations all of whose networks have one."""
-    measured = group_measured(study.results.rows)
-    groups = [group for group in measured if all(_norm(row) is not None for row in group.rows)]
-    if not groups:
-        return Lack(study.title, "no Hessian norm was measured")
-    values = [{row.seed: math.log(_norm(row) or math.nan) for row in g.rows} for g in groups]
-    unresolved = frozenset(
-        group.family
-        for group in measured
-        if any(row.hessian is not None and row.hessian.rms is None for row in group.rows)
-    )
-    return _measured(study, groups, values, None, unresolved)
+def _chance(study: Study) -> float:
+    """The accuracy of guessing; 0 where an older folder does not name the classes."""
+    names = study.results.data.get("class_names")
+    return 1 / len(names) if names else 0.0
 
 
-def _measured(
+def _of_outcomes(
     study: Study,
-    groups: Sequence[ActivationGroup],
-    values: Values,
-    images: Float[np.ndarray, "G G"] | None,
-    unresolved: frozenset[str] = frozenset(),
-) -> Measured | Lack:
-    effects = fit_effects(values)
-    families = rising_places(groups).values()
-    curves = [(places, [groups[place].curvature for place in places]) for places in families]
-    noise = find_noise(values, effects, curves)
-    if noise is None:
-        return Lack(study.title, _NO_NOISE)
-    sample = draw_means(np.random.default_rng(_SEED), values, effects, noise, images)
-    return Measured(study.title, tuple(groups), sample, unresolved)
+    rows: Sequence[Sequence[Row]],
+    outcomes: Sequence[Mapping[int, Float[np.ndarray, " N"]]],
+) -> Measured:
+    values = [{seed: float(o.mean(dtype=float)) for seed, o in group.items()} for group in outcomes]
+    groups = tuple(_group(group[0]) for group in rows)
+    return Measured(study.title, groups, values, image_noise(outcomes))
+
+
+def _hessians(study: Study) -> Evidence | Lack:
+    """Log Hessian norms of the activations all of whose measured networks have one."""
+    rows = by_activation(study.results.rows)
+    known = [g for g in rows if all(_norm(row) is not None for row in g if row.is_done)]
+    values = [
+        {row.seed: math.log(_norm(row) or math.nan) for row in group if row.is_done}
+        for group in known
+    ]
+    if not any(values):
+        return Lack(study.title, "no Hessian norm was measured")
+    unresolved = frozenset(
+        row.family
+        for row in study.results.rows
+        if row.hessian is not None and row.hessian.rms is None
+    )
+    groups = tuple(_group(group[0]) for group in known)
+    return Evidence(Measured(study.title, groups, values, None, unresolved))
+
+
+def _group(row: Row) -> ActivationGroup:
+    return ActivationGroup(row.family, row.beta, row.alpha, row.max_curvature)
 
 
 def _norm(row: Row) -> float | None:
     return row.hessian.rms if row.hessian is not None else None
+
+
+def _has(curve: Curve, curvature: float) -> bool:
+    return bool(np.isclose(curve.curvatures, curvature, rtol=1e-6).any())
+
+
+def _index(curve: Curve, curvature: float) -> int:
+    return int(np.argmin(abs(np.log(curve.curvatures / curvature))))
 
 
 def rising_places(groups: Sequence[ActivationGroup]) -> dict[str, list[int]]:

@@ -7,8 +7,7 @@ import numpy as np
 from rctaf_jax.experiments.show.wording import CURVATURE, PAPER_RANGE, family_label
 
 from .evidence import Measured
-from .peak import find_peak
-from .smooth import LEAST_POINTS
+from .peak import ROBUST_MARGIN, find_peak
 from .verdict import SUPPORTED, Finding, Unsaid, overall
 
 
@@ -17,16 +16,17 @@ def same_elsewhere(claim: str, studies: Sequence[Measured]) -> list[Finding] | U
     by_family: dict[str, list[Finding]] = {}
     for study in studies:
         for curve in study.curves():
-            if len(curve.means) >= LEAST_POINTS:
-                found = find_peak(claim, study, curve, +1)
-                by_family.setdefault(curve.family, []).append(found)
+            found = find_peak(claim, study, curve, +1, ROBUST_MARGIN)
+            by_family.setdefault(curve.families[0], []).append(found)
     several = {
         family: found
         for family, found in by_family.items()
         if len({finding.study for finding in found}) > 1
     }
     if not several:
-        return Unsaid("it needs two architectures, methods or datasets, each with five curvatures")
+        return Unsaid(
+            "it needs two architectures, methods or datasets, each with a curve of a beta"
+        )
     return [_finding(claim, family, found) for family, found in several.items()]
 
 
@@ -45,7 +45,6 @@ def _finding(claim: str, family: str, found: Sequence[Finding]) -> Finding:
         farthest.low,
         farthest.high,
         CURVATURE,
-        float(np.prod([one.probability or 0.0 for one in found])),
         None if None in certain else max(p for p in certain if p is not None),
         min(1.0, len(against) * min(against)) if against else None,
         overall(found),

@@ -8,15 +8,25 @@ from typing import NamedTuple
 
 from rctaf_jax.experiments.results.grouping import grouped
 from rctaf_jax.experiments.results.studies import Study, open_study
-from rctaf_jax.experiments.show.wording import ALPHA, CURVATURE
+from rctaf_jax.experiments.show.wording import ALPHA, CURVATURE, count
 
 from .baselines import beats_baselines
 from .curvature_or_alpha import curvature_organises
-from .evidence import CLEAN, HESSIAN, ROBUST, Lack, Measured, QuantityName, measure_quantity
+from .divergence import answer_both_ways
+from .evidence import (
+    CLEAN,
+    HESSIAN,
+    ROBUST,
+    Evidence,
+    Lack,
+    Measured,
+    QuantityName,
+    measure_quantity,
+)
 from .generality import same_elsewhere
-from .peak import peak_in_range
+from .peak import HESSIAN_MARGIN, ROBUST_MARGIN, peak_in_range
 from .slopes import PERCENT, POINTS, beta_2_falls_fastest, one_sided
-from .verdict import ClaimVerdict, Finding, Unsaid, overall
+from .verdict import LEVEL, ClaimVerdict, Finding, Unsaid, overall
 
 Find = Callable[[str, Measured], list[Finding] | Unsaid]
 
@@ -55,8 +65,8 @@ class Judged(NamedTuple):
         return ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
 
 
-def _peak(sign: int) -> Find:
-    return partial(peak_in_range, sign=sign)
+def _peak(sign: int, margin: float) -> Find:
+    return partial(peak_in_range, sign=sign, margin=margin)
 
 
 def _side(side: str, sign: int, unit: str) -> Find:
@@ -66,10 +76,10 @@ def _side(side: str, sign: int, unit: str) -> Find:
 CLAIMS = (
     Claim(
         "robustness peaks in 4 to 10",
-        f"Robust accuracy is highest where {CURVATURE} lies between 4 and 10, for every β.",
+        f"Robust accuracy is highest where {CURVATURE} lies between 4 and 10.",
         "Figure 3, section 4.2",
         ROBUST,
-        _peak(+1),
+        _peak(+1, ROBUST_MARGIN),
     ),
     Claim(
         f"curvature organises, not {ALPHA}",
@@ -111,7 +121,7 @@ CLAIMS = (
         f"The Hessian norm is lowest where {CURVATURE} lies between 4 and 10.",
         "Figure 7(a), section 4.5",
         HESSIAN,
-        _peak(-1),
+        _peak(-1, HESSIAN_MARGIN),
     ),
     Claim(
         "Hessian norm falls below 4",
@@ -162,19 +172,24 @@ def judge_studies(studies: Sequence[Study]) -> list[Finding]:
     """
     if not studies:
         return []
+    evidence = evidence_of(studies)
+    findings = [found for claim in CLAIMS for found in judge_claim(claim, evidence[claim.quantity])]
+    if robust := evidence[ROBUST]:
+        known = [study for study in robust if isinstance(study, Evidence)]
+        find = partial(same_elsewhere, ELSEWHERE.name)
+        findings += _said(ELSEWHERE.name, [answer_both_ways(find, known)])
+    return findings
+
+
+def evidence_of(studies: Sequence[Study]) -> dict[QuantityName, list[Evidence | Lack]]:
+    """For each quantity, that of the studies whose networks were trained for it."""
     adversarial = [study for study in studies if not is_standard(study)]
     standard = [study for study in studies if is_standard(study)] or adversarial
-    robust = [measure_quantity(study, ROBUST) for study in adversarial]
-    measured = {
-        ROBUST: robust,
-        CLEAN: [measure_quantity(study, CLEAN) for study in standard],
-        HESSIAN: [measure_quantity(study, HESSIAN) for study in standard],
+    asked = {ROBUST: adversarial, CLEAN: standard, HESSIAN: standard}
+    return {
+        quantity: [measure_quantity(study, quantity) for study in own]
+        for quantity, own in asked.items()
     }
-    findings = [found for claim in CLAIMS for found in judge_claim(claim, measured[claim.quantity])]
-    if robust:
-        known = [study for study in robust if isinstance(study, Measured)]
-        findings += _said(ELSEWHERE.name, [same_elsewhere(ELSEWHERE.name, known)])
-    return findings
 
 
 def is_standard(study: Study) -> bool:
@@ -182,15 +197,15 @@ def is_standard(study: Study) -> bool:
     return study.results.config.train.method == "standard"
 
 
-def judge_claim(claim: Claim, measured: Sequence[Measured | Lack]) -> list[Finding]:
+def judge_claim(claim: Claim, evidence: Sequence[Evidence | Lack]) -> list[Finding]:
     """One claim put to each study."""
     return _said(
         claim.name,
         [
             [Finding(claim.name, of.study, "", note=of.reason)]
             if isinstance(of, Lack)
-            else claim.find(claim.name, of)
-            for of in measured
+            else answer_both_ways(lambda measured: claim.find(claim.name, *measured), [of])
+            for of in evidence
         ],
     )
 
@@ -210,3 +225,13 @@ def group_findings(findings: Sequence[Finding]) -> list[Judged]:
         if own := of_claim.get(claim.name):
             judged.append(Judged(claim, overall(own), own))
     return judged
+
+
+def errors_to_expect(judged: Sequence[Judged]) -> str:
+    """How many of all findings chance alone would decide wrongly, at most and on average."""
+    findings = [finding for one in judged for finding in one.findings]
+    num = sum(one.p_for is not None or one.p_against is not None for one in findings)
+    return (
+        f"{count(num, 'finding')} could be decided. Chance decides each wrongly in at most 2.5 of "
+        f"100 such studies on either side: of all of them at most {2 * LEVEL * num:.1f} on average."
+    )

@@ -8,9 +8,6 @@ leaves 0 on one side; all else is not enough data.
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
-from jaxtyping import Bool
-
 from rctaf_jax.experiments.show.wording import number
 
 ClaimVerdict = Literal["supported", "not supported", "not enough data"]
@@ -19,6 +16,8 @@ REFUTED: ClaimVerdict = "not supported"
 UNDECIDED: ClaimVerdict = "not enough data"
 
 LEVEL = 0.025
+TOGETHER = "all β together"
+"""How the subject of a finding about the mean over betas begins."""
 
 
 class Finding(NamedTuple):
@@ -30,9 +29,9 @@ class Finding(NamedTuple):
       subject: what of them, such as "RCT-AF β = 1"; empty if all.
       value, low, high: the estimate and its 95% interval, None if there is none.
       unit: of these three.
-      probability: that the claim holds for these networks, None where no such number is defined.
-      p_for, p_against: how often chance alone would speak so clearly for the claim if it were
-        false, and against it if it were true, this finding alone; None where nothing was tested.
+      p_for, p_against: how often at most chance alone would speak so clearly for the claim if it
+        were false, and against it if it were true, this finding alone; None where nothing was
+        tested.
       verdict: what can be said.
       note: why no more can be said, or what to mind.
     """
@@ -44,7 +43,6 @@ class Finding(NamedTuple):
     low: float | None = None
     high: float | None = None
     unit: str = ""
-    probability: float | None = None
     p_for: float | None = None
     p_against: float | None = None
     verdict: ClaimVerdict = UNDECIDED
@@ -66,11 +64,6 @@ class Unsaid(NamedTuple):
     reason: str
 
 
-def share(draws: Bool[np.ndarray, " B"]) -> float:
-    """A p value: the share of draws on the other side; never 0, since there are only so many."""
-    return float((1 + np.sum(draws)) / (1 + len(draws)))
-
-
 def decide(p_for: float | None, p_against: float | None) -> ClaimVerdict:
     """The verdict of two p values; None never decides.
 
@@ -85,12 +78,19 @@ def decide(p_for: float | None, p_against: float | None) -> ClaimVerdict:
 def overall(findings: Sequence[Finding]) -> ClaimVerdict:
     """The verdict of a claim that is about all of several things.
 
-    Supported if each is: that all should err is rarer than that one does. Not supported if one is
-    not with certainty enough to stand out among so many (Bonferroni), since one of many errs
-    easily.
+    Supported if each is, all betas together standing for each of them, and none is not: that all
+    should err is rarer than that one does. Not supported if one is not with certainty enough to
+    stand out among so many (Bonferroni), since one of many errs easily.
     """
     against = [finding.p_against for finding in findings if finding.p_against is not None]
     if against and min(against) * len(against) <= LEVEL:
         return REFUTED
-    is_supported = bool(findings) and all(found.verdict == SUPPORTED for found in findings)
-    return SUPPORTED if is_supported else UNDECIDED
+    joint = {finding.study for finding in findings if _is_joint(finding)}
+    deciding = [one for one in findings if _is_joint(one) or one.study not in joint]
+    is_supported = bool(deciding) and all(found.verdict == SUPPORTED for found in deciding)
+    is_opposed = any(finding.verdict == REFUTED for finding in findings)
+    return SUPPORTED if is_supported and not is_opposed else UNDECIDED
+
+
+def _is_joint(finding: Finding) -> bool:
+    return finding.subject.startswith(TOGETHER)

@@ -131,7 +131,7 @@ class ReproduceCommand:
                 retrain=self.retrain,
             )
         if page.judged:
-            console.print(claims_table(page.judged))
+            console.print(claims_table(page.judged, page.diverged))
         say(console, f"Report: {page.path}")
 
 
@@ -149,7 +149,11 @@ class ClaimsCommand:
     def run(self, console: Console, command: str) -> None:
         """Read, judge, print."""
         check_report("claims", ["statsmodels"])
-        from rctaf_jax.experiments.claims import group_findings, judge_studies
+        from rctaf_jax.experiments.claims import (
+            divergence_sentences,
+            group_findings,
+            judge_studies,
+        )
         from rctaf_jax.experiments.claims.table import claims_table
         from rctaf_jax.experiments.results.studies import open_studies
 
@@ -159,7 +163,8 @@ class ClaimsCommand:
         if not studies:
             named = ", ".join(map(str, self.folders))
             raise InputError(f"no network to judge by in {named}: reproduce a figure that has one.")
-        console.print(claims_table(group_findings(judge_studies(studies))))
+        judged = group_findings(judge_studies(studies))
+        console.print(claims_table(judged, divergence_sentences(studies)))
 
 
 @dataclasses.dataclass(frozen=True)

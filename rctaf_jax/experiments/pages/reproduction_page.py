@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from rctaf_jax.experiments.claims import Judged
+from rctaf_jax.experiments.claims import Judged, divergence_sentences, errors_to_expect
 from rctaf_jax.experiments.results.config_file import as_json
 from rctaf_jax.experiments.results.rows import Results
 from rctaf_jax.experiments.results.studies import Study
@@ -72,6 +72,8 @@ def render_reproduction(
         title=title,
         about=about,
         judged=judged,
+        errors=errors_to_expect(judged),
+        shares=divergence_sentences(studies),
         sections=sections,
         studies=[_study_section(study) for study in studies],
         command=command,

@@ -4,24 +4,29 @@ The page needs nothing but itself: figures and style are in it, and there is no 
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from rctaf_jax.config import EvaluationConfig, TrainConfig
-from rctaf_jax.experiments.claims import Judged, group_findings, judge_studies
+from rctaf_jax.experiments.claims import (
+    Judged,
+    divergence_sentences,
+    errors_to_expect,
+    group_findings,
+    judge_studies,
+)
 from rctaf_jax.experiments.results.config_file import as_json
 from rctaf_jax.experiments.results.figures import mechanism_figure, robustness_figure
 from rctaf_jax.experiments.results.rows import Results, write_rows_csv
 from rctaf_jax.experiments.results.studies import Study
-from rctaf_jax.experiments.results.summary import Summary, summarise
+from rctaf_jax.experiments.results.summary import summarise
 from rctaf_jax.experiments.show import wording
 from rctaf_jax.experiments.show.plotting import save_figure
 from rctaf_jax.files import write_text_atomic
 
-from .findings import hessian_sentences, paper_sentences, robustness_sentences, uses_autoattack
+from .findings import paper_sentences, uses_autoattack
 from .origin import costs, settings, where_trained
 from .render import panels_of, render
 
@@ -70,10 +75,9 @@ def render_page(
         title=f"Curvature and robustness: {results.data['name']}, {results.config.train.model}",
         summaries=summaries,
         measured=measured_sentences(results),
-        robustness_findings=robustness_sentences(summaries),
-        hessian_findings=hessian_sentences(summaries),
-        paper=paper_sentences(results, summaries),
-        intervals=interval_sentence(summaries),
+        errors=errors_to_expect(judged),
+        shares=divergence_sentences([study]),
+        paper=paper_sentences(results),
         robustness=panels_of(robustness, "robustness", "Robust accuracy"),
         mechanism=panels_of(mechanism, "mechanism", "Clean accuracy and Hessian norm"),
         settings=settings(as_json(results.config)),
@@ -122,24 +126,6 @@ def _attack(results: Results, evaluation: EvaluationConfig) -> str:
         f"projected gradient descent (PGD), which changes an image so as to raise {loss}: "
         f"{wording.count(evaluation.pgd_steps, 'step')} from each of "
         f"{wording.count(evaluation.pgd_restarts, 'random start')}"
-    )
-
-
-def interval_sentence(summaries: list[Summary]) -> str:
-    """Which kinds of 95% interval the page has, and what they leave out."""
-    kinds = Counter(
-        estimate.interval
-        for summary in summaries
-        for estimate in (summary.clean, summary.robust, summary.hessian)
-        if estimate is not None
-    )
-    listed = "; ".join(f"{kind} ({count})" for kind, count in kinds.items())
-    return (
-        f"All intervals are 95% intervals. Kinds on this page, and how many: {listed or 'none'}. "
-        "An interval over seeds says what another seed would change on the same test images; its "
-        "width assumes that seeds matter about as much for one activation as for another. Where "
-        "no seed was repeated, an accuracy's interval says what other test images would change "
-        "for that network, and nothing about another seed."
     )
 
 

@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rctaf_jax.experiments.claims import Judged, group_findings, judge_studies
+from rctaf_jax.experiments.claims import (
+    Judged,
+    divergence_sentences,
+    group_findings,
+    judge_studies,
+)
 from rctaf_jax.experiments.pages.render import panels_of
 from rctaf_jax.experiments.pages.reproduction_page import ExperimentSection, render_reproduction
 from rctaf_jax.experiments.results.rows import Results, as_csv, write_rows_csv
@@ -18,10 +23,11 @@ from .scales import ExperimentScale
 
 
 class ReproductionPage(NamedTuple):
-    """The page that was written, and the verdicts on it."""
+    """The page that was written, the verdicts on it, and what diverged."""
 
     path: Path
     judged: Sequence[Judged]
+    diverged: Sequence[str]
 
 
 def write_exhibit(folder: Path, experiment: Experiment, scale: ExperimentScale) -> Exhibit:
@@ -56,7 +62,8 @@ def write_page(folder: Path) -> ReproductionPage:
         studies=studies,
         command=f"rctaf reproduce {' '.join(one.name for one in experiments)} --scale {scale.name}",
     )
-    return ReproductionPage(write_text_atomic(folder / "report.html", page), judged)
+    path = write_text_atomic(folder / "report.html", page)
+    return ReproductionPage(path, judged, divergence_sentences(studies))
 
 
 def make_exhibit(

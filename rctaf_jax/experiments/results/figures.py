@@ -1,8 +1,9 @@
 """A sweep's results as figures, after the paper's Figures 3 and 7.
 
-Each line is one beta, its band the 95% interval at every curvature, its small dots the single
-members. Baselines without a finite curvature are horizontal lines; others stand at their own. A
-cross on the lower edge is a member that diverged.
+Each line is one beta, its small dots the single members. Its band is the 95% interval over three
+seeds or more at every curvature, without what a seed does to all activations, as verdicts have it;
+with fewer seeds there are dots alone. Baselines without a finite curvature are horizontal lines;
+others stand at their own. A cross on the lower edge is a member that diverged.
 """
 
 import math
@@ -228,13 +229,17 @@ def _draw_diverged(axes: Axes, crosses: Sequence[float]) -> None:
 
 def _draw_level(axes: Axes, line: _Line, scale: float, *, shade: float) -> None:
     (estimate,) = line.estimates
-    axes.axhspan(scale * estimate.low, scale * estimate.high, color=GREY, alpha=shade, linewidth=0)
+    if estimate.has_interval:
+        low, high = scale * estimate.low, scale * estimate.high
+        axes.axhspan(low, high, color=GREY, alpha=shade, linewidth=0)
     axes.axhline(scale * estimate.mean, color=GREY, linestyle=line.look.dashes, linewidth=1.4)
 
 
 def _limit_y(axes: Axes, lines: Sequence[_Line], quantity: PlottedQuantity) -> None:
     estimates = [estimate for line in lines for estimate in line.estimates]
-    ends = [quantity.scale * end for e in estimates for end in e[:3] if not math.isnan(end)]
+    ends = [quantity.scale * end for e in estimates for end in e if not math.isnan(end)]
+    measured = (quantity.of_row(row) for line in lines for row in line.rows)
+    ends += [quantity.scale * value for value in measured if value is not None]
     low, high = min(ends), max(ends)
     means = [quantity.scale * e.mean for e in estimates]
     if math.isinf(quantity.largest) and min(means) > 0 and max(means) > 10 * min(means):

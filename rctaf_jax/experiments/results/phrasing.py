@@ -1,6 +1,5 @@
 """Estimates and members in words: what tables, figures and pages write of them."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +12,13 @@ def accuracy(estimate: IntervalEstimate | None) -> str:
     """Mean and interval of an accuracy, in per cent.
 
     Example:
-      >>> accuracy(IntervalEstimate(0.621, 0.6, 0.642, ""))
+      >>> accuracy(IntervalEstimate(0.621, 0.6, 0.642))
       '62.1 [60.0, 64.2]'
     """
     if estimate is None:
         return number(None)
+    if not estimate.has_interval:
+        return percent(estimate.mean)
     return f"{percent(estimate.mean)} [{percent(estimate.low)}, {percent(estimate.high)}]"
 
 
@@ -25,11 +26,13 @@ def accuracy_short(estimate: IntervalEstimate | None) -> str:
     """Mean of an accuracy in per cent, and its interval in whole per cent.
 
     Example:
-      >>> accuracy_short(IntervalEstimate(0.621, 0.6, 0.642, ""))
+      >>> accuracy_short(IntervalEstimate(0.621, 0.6, 0.642))
       '62.1 [60, 64]'
     """
     if estimate is None:
         return number(None)
+    if not estimate.has_interval:
+        return percent(estimate.mean)
     return f"{percent(estimate.mean)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
 
 
@@ -37,12 +40,12 @@ def norm(estimate: IntervalEstimate | None) -> str:
     """Mean and interval of a Hessian norm, to three significant digits.
 
     Example:
-      >>> norm(IntervalEstimate(0.01234, 0.0119, 0.0128, ""))
+      >>> norm(IntervalEstimate(0.01234, 0.0119, 0.0128))
       '0.0123 [0.0119, 0.0128]'
     """
     if estimate is None:
         return number(None)
-    if math.isnan(estimate.low):
+    if not estimate.has_interval:
         return f"{estimate.mean:.3g}"
     return f"{estimate.mean:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
@@ -51,10 +54,10 @@ def norm_width(estimate: IntervalEstimate | None) -> str:
     """Mean of a Hessian norm, and how far above it the interval reaches.
 
     Example:
-      >>> norm_width(IntervalEstimate(0.01234, 0.0119, 0.0128, ""))
+      >>> norm_width(IntervalEstimate(0.01234, 0.0119, 0.0128))
       '0.0123 ± 4%'
     """
-    if estimate is None or math.isnan(estimate.high):
+    if estimate is None or not estimate.has_interval:
         return norm(estimate)
     return f"{estimate.mean:.3g} ± {100 * (estimate.high / estimate.mean - 1):.0f}%"
 

@@ -1,53 +1,40 @@
 r"""Members that differ in their seed only, as one line: a mean and its 95% interval.
 
-A few seeds say little about their own spread, so it is pooled over all activations of a sweep,
+What a seed does to all activations tells none from another, so it is taken out, as verdicts do:
+with c_i the mean of seed i over the G activations that have every seed,
 
-    s^2 = sum_a sum_i (x_ai - mean_a)^2 / nu,        nu = sum_a (n_a - 1),
-    mean_a -+ t_{0.975, nu} s / \sqrt{n_a},
+    s_a^2 = G / (G - 1) var_i(x_ai - c_i),
+    mean_a -+ t_{0.975, n_a - 1} s_a / \sqrt{n_a}
 
-which assumes that seeds matter about as much for one activation as for another. The interval
-covers what other seeds would change, on the same test images. The Hessian norm is pooled in its
-logarithm, since its spread grows with its size; its mean is the geometric one. Without any
-repeated seed (nu = 0), accuracies have Wilson's interval for one test set instead, which covers
-what other test images would change, and the norm the standard error over its probes.
+(Cousineau 2005, Morey 2008). The interval says what other seeds would change, on the same test
+images; each activation has the spread of its own seeds. With fewer than three seeds there is none.
+The Hessian norm is treated in its logarithm, since its spread grows with its size; its mean is the
+geometric one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from rctaf_jax.eval.accuracy import wilson_interval
-
 from .grouping import by_activation
 from .row import Row
 
-STUDENT = "Student t, spread over seeds pooled over activations"
-WILSON = "Wilson, one test set"
-HUTCHINSON = "standard error over Hutchinson probes"
-
-_NORMAL_975 = 1.959963984540054
-
-
-class PooledSpread(NamedTuple):
-    """Standard deviation over seeds, and its degrees of freedom."""
-
-    deviation: float
-    freedom: int
+LEAST_SEEDS = 3
 
 
 class IntervalEstimate(NamedTuple):
-    """A mean, its 95% interval, and which kind of interval that is; NaN ends if there is none."""
+    """A mean and its 95% interval; NaN ends where there is none."""
 
     mean: float
-    low: float
-    high: float
-    interval: str
+    low: float = math.nan
+    high: float = math.nan
 
-    def overlaps(self, other: "IntervalEstimate") -> bool:
-        """Whether the two intervals have a point in common; never if one has no interval."""
-        return self.low <= other.high and other.low <= self.high
+    @property
+    def has_interval(self) -> bool:
+        """Whether there were seeds enough for one."""
+        return not math.isnan(self.low)
 
 
 class Summary(NamedTuple):
@@ -76,103 +63,90 @@ class Summary(NamedTuple):
     num_unresolved: int
 
 
-class _Spreads(NamedTuple):
-    """The pooled spreads of a sweep; None where no seed was repeated, or all say the same."""
-
-    clean: PooledSpread | None
-    robust: PooledSpread | None
-    log_norm: PooledSpread | None
-
-
 def summarise(rows: Sequence[Row]) -> list[Summary]:
     """One summary for each (family, alpha), in the order of the rows."""
     groups = by_activation(rows)
     done = [[row for row in group if row.is_done] for group in groups]
-    spreads = _Spreads(
-        pool([_fractions(group, "clean_correct") for group in done]),
-        pool([_fractions(group, "robust_correct") for group in done]),
-        pool([[math.log(norm) for norm in _norms(group) or []] for group in done]),
+    clean, robust = (
+        [_clipped(estimate) for estimate in paired_estimates([_fractions(g, name) for g in done])]
+        for name in ("clean_correct", "robust_correct")
     )
-    return [_summary(group, spreads) for group in groups]
+    norms = [_exponential(one) for one in paired_estimates([_log_norms(g) for g in done])]
+    return [_summary(*found) for found in zip(groups, clean, robust, norms, strict=True)]
 
 
-def pool(groups: Sequence[Sequence[float]]) -> PooledSpread | None:
-    """The spread within groups, pooled over them; None if it is 0 or no group has two values.
+def paired_estimates(values: Sequence[Mapping[int, float]]) -> list[IntervalEstimate | None]:
+    """Means with intervals, what a seed does to all taken out; None where there is no value.
 
-    Example:
-      >>> pool([[1.0, 3.0], [10.0, 12.0], [5.0]])
-      PooledSpread(deviation=1.4142135623730951, freedom=2)
-    """
-    freedom = sum(len(group) - 1 for group in groups if group)
-    squares = sum(
-        float(np.sum((np.asarray(group) - np.mean(group)) ** 2)) for group in groups if group
-    )
-    return PooledSpread(math.sqrt(squares / freedom), freedom) if freedom and squares else None
-
-
-def accuracy_estimate(
-    fractions: Sequence[float], num_test: int, spread: PooledSpread | None
-) -> IntervalEstimate:
-    """Mean accuracy over seeds, each measured on the same `num_test` images.
+    Args:
+      values: for each activation, by seed.
 
     Example:
-      >>> estimate = accuracy_estimate([0.5, 0.6], 100, PooledSpread(0.02, 10))
-      >>> round(estimate.mean, 3), round(estimate.high, 3)
-      (0.55, 0.582)
+      >>> one, other = paired_estimates([{0: 1.0, 1: 2.0, 2: 3.0}, {0: 1.0, 1: 2.0, 2: 3.3}])
+      >>> one.mean, round(one.high - one.mean, 3)
+      (2.0, 0.304)
     """
-    mean = float(np.mean(fractions))
-    if spread is None:
-        low, high = wilson_interval(round(mean * num_test), num_test)
-        return IntervalEstimate(mean, float(low), float(high), WILSON)
-    half = _half_width(spread, len(fractions))
-    return IntervalEstimate(mean, max(mean - half, 0.0), min(mean + half, 1.0), STUDENT)
+    seeds = set().union(*values)
+    whole = [own for own in values if seeds and set(own) == seeds]
+    size = len(whole)
+    if size < 2:
+        return [_estimate(own, dict.fromkeys(seeds, 0.0), 1.0) for own in values]
+    common = {seed: float(np.mean([own[seed] for own in whole])) for seed in seeds}
+    return [
+        _estimate(own, common, size / (size - 1) if set(own) == seeds else 1.0) for own in values
+    ]
 
 
-def norm_estimate(
-    norms: Sequence[float], standard_error: float | None, spread: PooledSpread | None
-) -> IntervalEstimate:
-    """Geometric mean of the Hessian norm over seeds; `standard_error` is the first one's own.
-
-    Example:
-      >>> estimate = norm_estimate([1.0, 4.0], None, PooledSpread(0.1, 10))
-      >>> round(estimate.mean, 3), round(estimate.high, 3)
-      (2.0, 2.341)
-    """
-    mean = float(np.exp(np.mean(np.log(norms))))
-    if spread is None:
-        half = math.nan if standard_error is None else _NORMAL_975 * standard_error
-        return IntervalEstimate(mean, max(mean - half, 0.0), mean + half, HUTCHINSON)
-    factor = math.exp(_half_width(spread, len(norms)))
-    return IntervalEstimate(mean, mean / factor, mean * factor, STUDENT)
-
-
-def _half_width(spread: PooledSpread, num_values: int) -> float:
+def _estimate(
+    own: Mapping[int, float], common: Mapping[int, float], factor: float
+) -> IntervalEstimate | None:
+    """A mean, its interval from what seeds do to this activation alone."""
     from scipy.special import stdtrit  # a fifth of a second, which `rctaf --help` does not pay
 
-    return float(stdtrit(spread.freedom, 0.975)) * spread.deviation / math.sqrt(num_values)
+    if not own:
+        return None
+    mean, num = float(np.mean(list(own.values()))), len(own)
+    if num < LEAST_SEEDS:
+        return IntervalEstimate(mean)
+    rest = [value - common[seed] for seed, value in own.items()]
+    half = float(stdtrit(num - 1, 0.975)) * math.sqrt(factor * np.var(rest, ddof=1) / num)
+    return IntervalEstimate(mean, mean - half, mean + half)
 
 
-def _fractions(rows: Sequence[Row], name: str) -> list[float]:
-    return [getattr(row, name) / row.num_test for row in rows if row.num_test]
+def _clipped(estimate: IntervalEstimate | None) -> IntervalEstimate | None:
+    """An accuracy's interval stays between 0 and 1."""
+    if estimate is None or not estimate.has_interval:
+        return estimate
+    return estimate._replace(low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 
-def _norms(rows: Sequence[Row]) -> list[float] | None:
-    """The norms of all rows; None if one is lost in its probes' noise."""
-    norms = [row.hessian.rms for row in rows if row.hessian is not None]
-    known = [norm for norm in norms if norm is not None]
-    return known if len(known) == len(norms) else None
+def _exponential(estimate: IntervalEstimate | None) -> IntervalEstimate | None:
+    return None if estimate is None else IntervalEstimate(*map(math.exp, estimate))
 
 
-def _summary(rows: list[Row], spreads: _Spreads) -> Summary:
+def _fractions(rows: Sequence[Row], name: str) -> dict[int, float]:
+    return {row.seed: getattr(row, name) / row.num_test for row in rows if row.num_test}
+
+
+def _log_norms(rows: Sequence[Row]) -> dict[int, float]:
+    """Of all rows that were measured; of none if one is lost in its probes' noise."""
+    norms = {row.seed: row.hessian.rms for row in rows if row.hessian is not None}
+    known = {seed: norm for seed, norm in norms.items() if norm is not None}
+    return {seed: _log(norm) for seed, norm in known.items()} if len(known) == len(norms) else {}
+
+
+def _log(norm: float) -> float:
+    return math.log(norm) if norm > 0 else -math.inf
+
+
+def _summary(
+    rows: list[Row],
+    clean: IntervalEstimate | None,
+    robust: IntervalEstimate | None,
+    hessian: IntervalEstimate | None,
+) -> Summary:
     done = [row for row in rows if row.is_done]
-    first, clean, robust = (
-        rows[0],
-        _fractions(done, "clean_correct"),
-        _fractions(done, "robust_correct"),
-    )
-    num_test = done[0].num_test if done else None
-    norms = _norms(done)
-    own_error = done[0].hessian.rms_standard_error if done and done[0].hessian else None
+    first = rows[0]
     return Summary(
         activation=first.activation,
         family=first.family,
@@ -181,8 +155,8 @@ def _summary(rows: list[Row], spreads: _Spreads) -> Summary:
         max_curvature=first.max_curvature,
         num_seeds=len(done),
         num_diverged=len(rows) - len(done),
-        clean=accuracy_estimate(clean, num_test, spreads.clean) if num_test else None,
-        robust=accuracy_estimate(robust, num_test, spreads.robust) if num_test else None,
-        hessian=norm_estimate(norms, own_error, spreads.log_norm) if norms else None,
+        clean=clean,
+        robust=robust,
+        hessian=hessian,
         num_unresolved=sum(row.hessian is not None and row.hessian.rms is None for row in done),
     )

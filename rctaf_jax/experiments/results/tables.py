@@ -27,7 +27,7 @@ def summary_table(results: Results) -> Table:
         )
     table.caption = Text(  # as it is: rich would take brackets for markup
         f"{len(results.rows)} of {results.num_expected} members. [low, high] and ± are 95% "
-        "intervals: over seeds, or with one seed over test images and probes. Seeds: those that "
+        "intervals over three seeds or more, without what a seed does to all. Seeds: those that "
         f"did not diverge / all. Data: {results.data['source']}"
     )
     return table

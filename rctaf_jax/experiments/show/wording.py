@@ -43,20 +43,6 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
-def probability(value: float | None) -> str:
-    """Two decimals, and never certainty.
-
-    Example:
-      >>> probability(0.3), probability(1.0), probability(0.001), probability(None)
-      ('0.30', '> 0.99', '< 0.01', '–')
-    """
-    if value is None:
-        return number(None)
-    if value > 0.99 or value < 0.01:
-        return "> 0.99" if value > 0.5 else "< 0.01"
-    return f"{value:.2f}"
-
-
 def duration(seconds: float) -> str:
     """A length of time to two units.
 

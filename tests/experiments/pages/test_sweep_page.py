@@ -16,6 +16,7 @@ from rctaf_jax.experiments.pages.sweep_page import write_report
 from rctaf_jax.experiments.results import phrasing
 from rctaf_jax.experiments.results.studies import open_study
 from rctaf_jax.experiments.results.summary import summarise
+from rctaf_jax.experiments.show.wording import CURVATURE
 
 Factory = Callable[..., Any]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -70,8 +71,8 @@ def test_a_complete_sweep(make_folder: Factory, sweep_rows: list[dict[str, Any]]
     assert "ε = 8/255" in page.text
     assert "rctaf sweep --out results --betas 0 1 2" in page.text
     assert "19 min 00 s" in page.text  # 38 x 30 s of training
-    assert "Student t, spread over seeds pooled" in page.text
-    assert "lies between 4 and 10, for every β." in page.text
+    assert "lies between 4 and 10." in page.text
+    assert "findings could be decided. Chance decides each wrongly" in page.text
     for figure in ("robustness", "mechanism"):
         assert (folder / f"{figure}.png").stat().st_size > 0
         assert (folder / f"{figure}.svg").stat().st_size > 0
@@ -111,6 +112,7 @@ def test_a_broken_sweep_says_what_is_missing_and_escapes_it(
     assert "seed 0: <script>alert('x')</script> & NaN at step 12" in page.text
     assert "3 of 4 members; the sweep is not finished" in page.text
     assert "1 member diverged and is in no mean" in page.text
+    assert f"diverged, by {CURVATURE}: 1 of 1 at 50." in page.text
     assert "1 member has no result yet: β = 0, curvature 20, seed 0." in page.text
     assert "unresolved" in page.text
     assert "seed 0: 3 images" in page.text
@@ -120,13 +122,13 @@ def test_sweeps_with_little_in_them(
     make_folder: Factory, make_member: Factory, make_diverged: Factory
 ) -> None:
     single = make_folder([make_member(1, 7, 0)], betas=[1], curvatures=[7], baselines=[], seeds=[0])
-    assert "It is the only curvature measured." in read(single).text
+    assert "only one curvature was tried" in read(single).text
     single.rename(single.with_name("single"))
     relu = make_folder([make_member(None, math.inf, 0, hessian=None)], betas=[], seeds=[0])
     assert "measured no RCT-AF member" in read(relu).text
     relu.rename(relu.with_name("relu"))
     lost = make_folder([make_diverged(1, 7, 0, "NaN")])
-    assert "No member finished its training" in read(lost).text
+    assert "no network was measured" in read(lost).text
     lost.rename(lost.with_name("lost"))
     with pytest.raises(InputError, match="holds no results yet"):
         open_study(make_folder([]))

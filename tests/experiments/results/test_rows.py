@@ -10,18 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from rctaf_jax.errors import InputError
-from rctaf_jax.eval.accuracy import wilson_interval
-from rctaf_jax.experiments.pages.findings import (
-    differences,
-    flattest,
-    most_robust,
-    paper_sentences,
-    robustness_sentences,
-)
+from rctaf_jax.experiments.pages.findings import differences, paper_sentences
 from rctaf_jax.experiments.results.rows import load_results, write_rows_csv
-from rctaf_jax.experiments.results.summary import HUTCHINSON, STUDENT, WILSON, summarise
+from rctaf_jax.experiments.results.summary import paired_estimates, summarise
 
 Factory = Callable[..., Any]
 
@@ -148,7 +142,6 @@ def test_the_interval_over_seeds_is_students(make_folder: Factory, make_member: 
     assert summary.robust.mean == pytest.approx(0.525)
     assert summary.robust.high - 0.525 == pytest.approx(half, rel=1e-6)
     assert 0.525 - summary.robust.low == pytest.approx(half, rel=1e-6)
-    assert summary.robust.interval == STUDENT
     assert summary.hessian is not None
     deviation = np.std(np.log(norms), ddof=1)
     mean = math.prod(norms) ** (1 / 3)
@@ -158,46 +151,50 @@ def test_the_interval_over_seeds_is_students(make_folder: Factory, make_member: 
     assert summary.num_seeds == 3
 
 
-def test_the_spread_over_seeds_is_pooled(make_folder: Factory, make_member: Factory) -> None:
-    """Two groups of two and one alone share one deviation: sqrt((2 + 8) / 2) images, t_2."""
-    counts = {2: (100, 102), 7: (200, 204), 50: (300,)}
-    rows = [
-        make_member(1, curvature, seed, robust=count)
-        for curvature, group in counts.items()
-        for seed, count in enumerate(group)
-    ]
-    summaries = summarise(load_results(make_folder(rows)).rows)
-    for summary, group in zip(summaries, counts.values(), strict=True):
-        assert summary.robust is not None
-        half = 4.302653 * math.sqrt(5) / math.sqrt(len(group)) / 360
-        assert summary.robust.mean == pytest.approx(np.mean(group) / 360)
-        assert summary.robust.high - summary.robust.mean == pytest.approx(half, rel=1e-6)
+def test_what_a_seed_does_to_all_is_taken_out() -> None:
+    """Intervals of two activations are half as wide as their difference's: a paired t interval."""
+    rng = np.random.default_rng(0)
+    seeds, own = 10 * rng.normal(size=5), rng.normal(size=(2, 5))
+    estimates = paired_estimates([dict(enumerate(map(float, row + seeds))) for row in own])
+    difference = own[0] - own[1]
+    half = ttest_1samp(difference, 0).confidence_interval(0.95).high - difference.mean()
+    for estimate, row in zip(estimates, own, strict=True):
+        assert estimate is not None
+        assert estimate.mean == pytest.approx(np.mean(row + seeds))
+        # The spread of one of two independent ones is that of their difference over sqrt(2).
+        assert estimate.high - estimate.mean == pytest.approx(half / math.sqrt(2), rel=1e-9)
 
 
-def test_one_seed_has_its_own_errors(make_folder: Factory, make_member: Factory) -> None:
-    (summary,) = summarise(load_results(make_folder([make_member(1, 7, 0)])).rows)
-    assert summary.robust is not None
-    assert summary.robust[1:3] == tuple(wilson_interval(200, 360))
-    assert summary.robust.interval == WILSON
-    assert summary.hessian is not None
-    assert summary.hessian.interval == HUTCHINSON
-    assert summary.hessian.high - 0.01 == pytest.approx(1.959964 * 0.025 * 0.01, rel=1e-6)
+def test_each_activation_has_the_spread_of_its_own_seeds() -> None:
+    rng = np.random.default_rng(1)
+    table = np.array([1.0] * 7 + [20.0])[:, None] * rng.normal(size=(8, 6)) + rng.normal(size=6)
+    estimates = paired_estimates([dict(enumerate(map(float, row))) for row in table])
+    widths = [one.high - one.low for one in estimates if one is not None]
+    assert widths[7] > 3 * max(widths[:7])
+    table[7, 0] = np.nan  # a lost seed leaves the others' as they would be without it
+    values = [{s: float(v) for s, v in enumerate(row) if not np.isnan(v)} for row in table]
+    again = paired_estimates(values)
+    assert again[:7] == paired_estimates(values[:7])
+    assert paired_estimates([{}, *values])[1:] == again  # one without any network changes nothing
+    assert paired_estimates([{}])[0] is None
 
 
-def test_seeds_that_count_the_same_do_not_give_a_point(
-    make_folder: Factory, make_member: Factory
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_fewer_than_three_seeds_have_no_interval(
+    make_folder: Factory, make_member: Factory, num_seeds: int
 ) -> None:
-    rows = [make_member(1, 7, seed) for seed in (0, 1)]
-    (summary,) = summarise(load_results(make_folder(rows)).rows)
-    assert summary.robust is not None
-    assert summary.robust.interval == WILSON
-    assert summary.robust.low < 200 / 360 < summary.robust.high
+    rows = [make_member(1, c, seed) for c in (4, 7) for seed in range(num_seeds)]
+    for summary in summarise(load_results(make_folder(rows)).rows):
+        for estimate in (summary.clean, summary.robust, summary.hessian):
+            assert estimate is not None
+            assert not estimate.has_interval
 
 
 def test_intervals_stay_where_the_quantity_can_be(
     make_folder: Factory, make_member: Factory
 ) -> None:
-    rows = [make_member(1, 7, 0, clean=360, rms=0.001), make_member(1, 7, 1, clean=340, rms=0.9)]
+    values = ((360, 0.001), (340, 0.9), (359, 0.01))
+    rows = [make_member(1, 7, s, clean=clean, rms=rms) for s, (clean, rms) in enumerate(values)]
     (summary,) = summarise(load_results(make_folder(rows)).rows)
     assert summary.clean is not None
     assert summary.clean.high == 1.0
@@ -234,32 +231,13 @@ def test_rows_as_csv(make_folder: Factory, make_member: Factory, make_diverged: 
     assert lost["robust_correct"] == lost["hessian_rms"] == ""
 
 
-def test_the_best_is_told_with_those_it_cannot_be_told_from(
-    make_folder: Factory, make_member: Factory
-) -> None:
-    robust = {1: 100, 4: 195, 7: 200, 50: 120}  # of 360; Wilson's half width is 18.5 at 200
-    rows = [make_member(1, c, 0, robust=count, rms=c / 100) for c, count in robust.items()]
-    rows.append(make_member(None, math.inf, 0, robust=110))
-    summaries = summarise(load_results(make_folder(rows)).rows)
-    (best,) = most_robust(summaries)
-    assert (best.curvature, best.num_others, best.num_overlapping) == (7.0, 3, 1)
-    assert best.edge is None
-    (flat,) = flattest(summaries)
-    assert (flat.curvature, flat.edge, flat.num_overlapping) == (1.0, "smallest", 0)
-    beta, relu = robustness_sentences(summaries)
-    assert "55.6% (95% interval 50.4 to 60.6)" in beta
-    assert "1 of the 3 other curvatures overlap" in beta
-    assert "lies below the best of RCT-AF β = 1" in relu
-
-
 def test_the_paper_is_neither_confirmed_nor_refuted(
     make_folder: Factory, sweep_rows: list[dict[str, Any]]
 ) -> None:
     folder = make_folder(sweep_rows)
     results = load_results(folder)
-    claim, here, caution = paper_sentences(results, summarise(results.rows))
+    claim, caution = paper_sentences(results)
     assert "from 4 to 10" in claim
-    assert "3 of 3 inside" in here
     assert "neither confirms nor refutes" in caution
     train = dataclasses.replace(results.config.train, model="resnet18", width=1.0)
     config = dataclasses.replace(results.config, train=train)

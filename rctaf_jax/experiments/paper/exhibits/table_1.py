@@ -69,6 +69,8 @@ def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
 def _dot(label: str, estimate: IntervalEstimate | None, paper: float) -> Dot:
     if estimate is None:
         return Dot(label, paper=paper)
+    if not estimate.has_interval:
+        return Dot(label, 100 * estimate.mean, paper=paper)
     return Dot(label, 100 * estimate.mean, 100 * estimate.low, 100 * estimate.high, paper)
 
 
