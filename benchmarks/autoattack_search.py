@@ -29,7 +29,7 @@ from rctaf_jax.training import train
 
 BITS = {"TensorFloat-32": 10, "bfloat16": 7}
 """Of the mantissa, the leading one not counted."""
-DIGITS_EPSILON = {"Linf": 0.2, "L2": 1.0, "L1": 4.0}
+DIGITS_EPSILON = {"Linf": 0.2, "L2": 0.6, "L1": 1.5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def main(benchmark: Benchmark) -> None:
             count = str(len(subject.labels))
             table.add_row(name, norm, count, str(row["float32"]["robust"]), *cells)
             console.print(table)
-            harness.save("autoattack_search", result, console)
+            harness.save(f"autoattack_search-{'-'.join(benchmark.networks)}", result, console)
 
 
 if __name__ == "__main__":
