@@ -46,6 +46,22 @@ def _old_objects_are_left_alone() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _names_of_own_parts_are_forgotten() -> Iterator[None]:
+    """What a module registers by name is not there for the next, whichever that is."""
+    from rctaf_jax.activations.baselines import BASELINES
+    from rctaf_jax.data import named
+    from rctaf_jax.models import table
+    from rctaf_jax.training.methods.registry import METHODS
+
+    registries: tuple[dict, ...] = (BASELINES, METHODS, named._OWN, table._OWN)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, known in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(known)
+
+
 @pytest.fixture(scope="session")
 def optimised() -> Callable[[], contextlib.AbstractContextManager[None]]:
     """`with optimised():` compiles as for users, where a rounding is the question."""
