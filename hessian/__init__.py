@@ -11,6 +11,7 @@ from .appendix_terms import (
 )
 from .checks import check_deterministic, check_independent
 from .dense import Layer, forward, layers_from_mlp, mlp_from_layers, squared_error
+from .eigenvalues import Eigenpairs, Eigenvalues, extreme_eigenvalues
 from .estimates import HessianEstimate, MeanSquare, estimate, exact_estimate, relative_error
 from .exact import exact_diagonal, make_dataset_entries
 from .hutchinson import run, update
@@ -22,6 +23,8 @@ from .sums import DiagonalSums, init, merge
 __all__ = [
     "DiagonalParts",
     "DiagonalSums",
+    "Eigenpairs",
+    "Eigenvalues",
     "HessianEstimate",
     "HiddenTerms",
     "Layer",
@@ -33,6 +36,7 @@ __all__ = [
     "estimate",
     "exact_diagonal",
     "exact_estimate",
+    "extreme_eigenvalues",
     "forward",
     "full_matrix_recursion",
     "hessian_vector_product",
