@@ -1,6 +1,6 @@
 """Hessian diagonals: exactly for small networks, by random probes for large ones."""
 
-from . import coordinates, xdiag
+from . import coordinates, density, trace, xdiag
 from .appendix import DiagonalParts, appendix_diagonal, single_hidden_layer_diagonal
 from .appendix_terms import (
     HiddenTerms,
@@ -33,6 +33,7 @@ __all__ = [
     "check_deterministic",
     "check_independent",
     "coordinates",
+    "density",
     "estimate",
     "exact_diagonal",
     "exact_estimate",
@@ -57,6 +58,7 @@ __all__ = [
     "run",
     "single_hidden_layer_diagonal",
     "squared_error",
+    "trace",
     "update",
     "xdiag",
 ]
