@@ -18,6 +18,14 @@ from .hutchinson import run, update
 from .neurons import neuron_diagonal
 from .norm import literal_norm_from_diagonal, rms_from_diagonal
 from .products import hessian_vector_product, make_dataset_gradient, make_dataset_product
+from .split import (
+    gauss_newton_loss,
+    gauss_newton_losses,
+    gauss_newton_product,
+    residual_loss,
+    residual_losses,
+    residual_product,
+)
 from .sums import DiagonalSums, init, merge
 
 __all__ = [
@@ -40,6 +48,9 @@ __all__ = [
     "extreme_eigenvalues",
     "forward",
     "full_matrix_recursion",
+    "gauss_newton_loss",
+    "gauss_newton_losses",
+    "gauss_newton_product",
     "hessian_vector_product",
     "hidden_terms",
     "init",
@@ -54,6 +65,9 @@ __all__ = [
     "paper_recursion",
     "path_sum",
     "relative_error",
+    "residual_loss",
+    "residual_losses",
+    "residual_product",
     "rms_from_diagonal",
     "run",
     "single_hidden_layer_diagonal",

@@ -55,13 +55,21 @@ def check_scalar(loss: ScalarLoss, params: Params) -> None:
     """Checks that a loss is one number.
 
     Raises:
-      InputError: if it has another shape.
+      InputError: if it has another shape or type, or comes with other outputs.
     """
-    shape = jax.eval_shape(loss, params).shape
-    if shape != ():
+    value = jax.eval_shape(loss, params)
+    if not isinstance(value, jax.ShapeDtypeStruct):
         raise InputError(
-            f"got a loss of shape {shape}: expected one number, such as the mean over examples"
+            f"got a loss that returns {type(value).__name__}: expected one number, without further "
+            "outputs"
         )
+    if value.shape != ():
+        raise InputError(
+            f"got a loss of shape {value.shape}: expected one number, such as the mean over "
+            "examples"
+        )
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise InputError(f"got a loss of type {value.dtype}: expected a floating-point number")
 
 
 def hessian_vector_product(

@@ -11,10 +11,16 @@ Each term is a pair of unbiased estimates from the same products, of one of two 
         f = (1/k) sum_i ( ||H Q_(i)||_F^2 + ||H P_i w_i||^2 ),
 
 exact for what the other products span, and Hutchinson's for the rest. A block takes 2 k products.
-Where the spectrum decays the block wins, elsewhere the probes do: see docs/hessian.md for numbers.
+Where the spectrum decays blocks win. Standard deviations of the trace over it at 256 products, a
+perceptron of 1,482 parameters: trained, 1.3% by probes and 0.27% by 8 blocks of 16 (of the squared
+norm 2.7% and 0.05%); at initialisation 3.6% and 3.2% (2.8% and 1.0%). Blocks of 4 are worse than
+probes: make them as large as memory allows, and at least 4 of them.
 
 Terms are independent, so their spread gives a standard error and Student's t an interval. The
-leave-one-out estimates inside a block share products, and their spread would not.
+leave-one-out estimates inside a block share products, and their spread would not. Terms are skewed
+where one eigenvalue outweighs the rest: there (40 parameters; 4,000 repetitions) the 95% interval
+of the trace covers 91, 93 and 94% with 16, 64 and 256 probes, that of the squared norm 89, 93 and
+94%; with 8 blocks of 4, 93 and 94% (500 repetitions).
 """
 
 import math
@@ -250,8 +256,8 @@ def _block(
     rows = [xdiag.combine(basis, unit, like) for unit in np.eye(block_size)]
     images = jnp.stack([_flat(product(row)) for row in rows])
     with jax.default_matmul_precision("highest"):
-        shares = [basis @ _flat(draw(i)) for i in range(block_size)]
-        parts = basis @ images.T, images @ images.T, jnp.stack(shares, axis=1)
+        drawn = [basis @ _flat(draw(i)) for i in range(block_size)]
+        parts = basis @ images.T, images @ images.T, jnp.stack(drawn, axis=1)
     inside, square, shares = (np.asarray(part, np.float64) for part in parts)
     inside = (inside + inside.T) / 2
     triangle = triangle.astype(np.float64)

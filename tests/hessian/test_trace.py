@@ -117,8 +117,8 @@ def intervals(
 
 
 def test_intervals_of_probes_cover_the_truth() -> None:
-    """Over 500 repetitions of 64 probes."""
-    signs = np.random.default_rng(1).choice([-1.0, 1.0], size=(500, 64, SIZE))
+    """Over 500 repetitions of 256 probes."""
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], size=(500, 256, SIZE))
     images = signs @ HESSIAN
     terms = np.stack([(signs * images).sum(axis=2), (images**2).sum(axis=2)], axis=2)
     covered, values, errors = intervals(lambda repetition: terms[repetition], 500)
