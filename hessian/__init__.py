@@ -1,4 +1,4 @@
-"""Hessian diagonals: exactly for small networks, by random probes for large ones."""
+"""Curvature of a loss: diagonals, traces, spectra, their parts, sharpness."""
 
 from . import coordinates, density, trace, xdiag
 from .appendix import DiagonalParts, appendix_diagonal, single_hidden_layer_diagonal
@@ -18,6 +18,15 @@ from .hutchinson import run, update
 from .neurons import neuron_diagonal
 from .norm import literal_norm_from_diagonal, rms_from_diagonal
 from .products import hessian_vector_product, make_dataset_gradient, make_dataset_product
+from .sharpness import (
+    Sharpness,
+    adaptive_size,
+    keskar_sharpness,
+    keskar_size,
+    plain_size,
+    sam_sharpness,
+)
+from .slices import filter_normalised_direction, loss_slice
 from .split import (
     gauss_newton_loss,
     gauss_newton_losses,
@@ -37,6 +46,8 @@ __all__ = [
     "HiddenTerms",
     "Layer",
     "MeanSquare",
+    "Sharpness",
+    "adaptive_size",
     "appendix_diagonal",
     "check_deterministic",
     "check_independent",
@@ -46,6 +57,7 @@ __all__ = [
     "exact_diagonal",
     "exact_estimate",
     "extreme_eigenvalues",
+    "filter_normalised_direction",
     "forward",
     "full_matrix_recursion",
     "gauss_newton_loss",
@@ -54,8 +66,11 @@ __all__ = [
     "hessian_vector_product",
     "hidden_terms",
     "init",
+    "keskar_sharpness",
+    "keskar_size",
     "layers_from_mlp",
     "literal_norm_from_diagonal",
+    "loss_slice",
     "make_dataset_entries",
     "make_dataset_gradient",
     "make_dataset_product",
@@ -64,12 +79,14 @@ __all__ = [
     "neuron_diagonal",
     "paper_recursion",
     "path_sum",
+    "plain_size",
     "relative_error",
     "residual_loss",
     "residual_losses",
     "residual_product",
     "rms_from_diagonal",
     "run",
+    "sam_sharpness",
     "single_hidden_layer_diagonal",
     "squared_error",
     "trace",
