@@ -122,7 +122,9 @@ def sam_sharpness(
           than 1.
 
     Example, L = w1^2 + 2 w2^2 at (1, 1):
-      >>> found = sam_sharpness(lambda w: w[0] ** 2 + 2 * w[1] ** 2, jnp.ones(2), rho=0.1, norm="Linf")
+      >>> found = sam_sharpness(
+      ...     lambda w: w[0] ** 2 + 2 * w[1] ** 2, jnp.ones(2), rho=0.1, norm="Linf"
+      ... )
       >>> round(found.first_order, 4), round(found.growth, 4)
       (0.6, 0.63)
     """
