@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.batching import Images, Labels
 from rctaf_jax.errors import InputError
 
-from .leaves import check_params
-from .products import DatasetSum, LossFn, Params, Rest, ScalarLoss, check_scalar, make_dataset_sum
+from .leaves import check_params, check_scalar
+from .products import DatasetSum, LossFn, Params, Rest, ScalarLoss, make_dataset_sum
 
 LARGEST_CHUNK = 64
 CHUNK_BYTES = 2**28

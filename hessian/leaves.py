@@ -1,14 +1,37 @@
 """What every measure asks of a pytree and of a loss, before anything is computed."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError
 
-from .products import Params, check_scalar
+Params = Any
+
+
+def check_scalar(loss: Callable[[Params], Any], params: Params) -> None:
+    """Checks that a loss is one number.
+
+    Raises:
+      InputError: if it has another shape or type, or comes with other outputs.
+    """
+    value = jax.eval_shape(loss, params)
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        raise InputError(
+            f"got a loss that returns {type(value).__name__}: expected one number, without further "
+            "outputs"
+        )
+    if value.shape != ():
+        raise InputError(
+            f"got a loss of shape {value.shape}: expected one number, such as the mean over "
+            "examples"
+        )
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise InputError(f"got a loss of type {value.dtype}: expected a floating-point number")
 
 
 def check_params(params: Params) -> Params:
@@ -28,13 +51,7 @@ def check_params(params: Params) -> Params:
       >>> check_params({"a": 2.0})["a"].shape
       ()
     """
-    types = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params)}
-    size = count_parameters(params)
-    if not size or not all(jnp.issubdtype(name, jnp.floating) for name in types):
-        raise InputError(
-            f"got params with {size} entries of types {sorted(types)}: expected at least one "
-            "entry, and floating-point types only"
-        )
+    _check_types(params)
     return jax.tree.map(jnp.asarray, params)
 
 
@@ -45,18 +62,35 @@ def count_parameters(params: Params) -> int:
       >>> count_parameters({"a": jnp.zeros((2, 3)), "b": 1.0})
       7
     """
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    return sum(math.prod(getattr(leaf, "shape", ())) for leaf in jax.tree.leaves(params))
+
+
+def _check_types(params: Params) -> None:
+    types = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params)}
+    size = count_parameters(params)
+    if not size or not all(jnp.issubdtype(name, jnp.floating) for name in types):
+        raise InputError(
+            f"got params with {size} entries of types {sorted(types)}: expected at least one "
+            "entry, and floating-point types only"
+        )
 
 
 def vectors_like(params: Params) -> Params:
     """Zeros like params, in float32 where params have fewer bits: the type of probes and sums.
 
+    Args:
+      params: the parameters, or anything of their structure, shapes and types.
+
     Raises:
       InputError: as `check_params` does.
     """
-    return jax.tree.map(
-        lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)), check_params(params)
-    )
+    _check_types(params)
+
+    def zeros(leaf: Any) -> Float[Array, "..."]:
+        dtype = jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+        return jnp.zeros(getattr(leaf, "shape", ()), dtype)
+
+    return jax.tree.map(zeros, params)
 
 
 def finite_value(loss: Callable[[Params], Any], params: Params) -> float:

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 
 from rctaf_jax.errors import InputError
 
-from .leaves import check_params
-from .products import Params, ScalarLoss, check_scalar
+from .leaves import check_params, check_scalar
+from .products import Params, ScalarLoss
 
 
 def filter_normalised_direction(params: Params, key: Array) -> Params:

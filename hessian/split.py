@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .leaves import check_params
 from .products import LossFn, Params, Rest, ScalarLoss, hessian_vector_product
 
 Outputs = Any
@@ -177,4 +176,4 @@ def residual_losses(outputs: OutputsFn, losses: OutputLosses) -> LossFn:
 
 
 def _product(loss: ScalarLoss, params: Params, vector: Params) -> Params:
-    return hessian_vector_product(loss, check_params(params), vector)
+    return hessian_vector_product(loss, params, vector)
