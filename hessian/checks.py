@@ -1,5 +1,6 @@
 """Checks worth their seconds before a run of hours: is there a Hessian to estimate at all?"""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -62,8 +63,8 @@ def check_independent(
       tolerance: allowed difference, relative to 1 + |loss|.
 
     Raises:
-      InputError: if the two losses differ, as they do with BatchNorm in training mode, or the
-          copies' losses, as they do with dropout.
+      InputError: if a loss is not finite, if the two losses differ, as they do with BatchNorm in
+          training mode, or the copies' losses, as they do with dropout.
     """
     check_examples(images, labels)
     losses = jax.jit(lambda x, y: loss_fn(params, rest, pixels(x), y))
@@ -71,6 +72,8 @@ def check_independent(
     copies = jnp.zeros(len(labels), int)
     of_copies = np.asarray(losses(images[copies], labels[copies]))
     among_copies = float(of_copies[0])
+    if not (np.isfinite(of_copies).all() and math.isfinite(among_others)):
+        raise InputError("the losses are not finite: the Hessian needs finite losses")
     spread = float(np.ptp(of_copies))
     if not spread <= tolerance * (1 + abs(among_copies)):
         raise InputError(

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.errors import InputError
 
 from .estimates import HessianEstimate, MeanSquare, paths_of, with_interval
+from .leaves import vectors_like
 from .products import Params, Product
 
 
@@ -41,8 +42,12 @@ class CoordinateSums(NamedTuple):
 
 
 def init(params: Params) -> CoordinateSums:
-    """The sums before the first parameter."""
-    size = np.array([leaf.size for leaf in jax.tree.leaves(params)])
+    """The sums before the first parameter.
+
+    Raises:
+      InputError: if params have no entries or other types than floating-point ones.
+    """
+    size = np.array([leaf.size for leaf in jax.tree.leaves(vectors_like(params))])
     return CoordinateSums(size, np.zeros_like(size), np.zeros(len(size)), np.zeros(len(size)))
 
 
@@ -67,7 +72,7 @@ def draw_parameters(key: Array, params: Params, count: int) -> Int[np.ndarray, "
       >>> [array for array, _ in order.tolist()]
       [0, 1, 1, 1, 1]
     """
-    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    sizes = [leaf.size for leaf in jax.tree.leaves(vectors_like(params))]
     if count > sum(sizes):
         raise InputError(f"got {count} parameters to draw: there are only {sum(sizes)}")
     turns = []
@@ -120,10 +125,11 @@ def run(
       >>> print(state.square_sum, state.num_sampled)
       [14.] [3]
     """
-    order = draw_parameters(key, params, max(numbers, default=-1) + 1)
+    like = vectors_like(params)
+    order = draw_parameters(key, like, max(numbers, default=-1) + 1)
     for number in numbers:
         array, place = order[number].tolist()
-        basis = _basis(params, array, place)
+        basis = _basis(like, array, place)
         state = _add(state, array, float(_inner(basis, product(basis))))
     return state
 
@@ -154,7 +160,8 @@ def estimate(state: CoordinateSums, params: Params) -> HessianEstimate:
       InputError: if an array has no parameter in the sample.
     """
     names = paths_of(params)
-    missing = [name for name, n in zip(names, state.num_sampled, strict=True) if n == 0]
+    is_missing = (state.num_sampled == 0) & (state.size > 0)
+    missing = [name for name, is_one in zip(names, is_missing, strict=True) if is_one]
     if missing:
         raise InputError(f"an estimate needs a parameter of each array, got none of {missing}")
     rows = [_mean_square(_select(state, array)) for array in range(len(names))]
@@ -184,6 +191,9 @@ def _add(state: CoordinateSums, array: int, entry: float) -> CoordinateSums:
 
 def _mean_square(state: CoordinateSums) -> MeanSquare:
     """q over all arrays of the state, with Satterthwaite's degrees of freedom."""
+    state = CoordinateSums(*(values[state.size > 0] for values in state))
+    if not len(state.size):
+        return with_interval(0.0, 0.0, math.inf, 0)
     weight, count = state.size / state.size.sum(), state.num_sampled
     mean = np.where(count > 0, state.square_sum / np.maximum(count, 1), math.nan)
     # Rounding can leave a variance of zero a little below zero.

@@ -237,6 +237,8 @@ def _summarise(groups: Float[np.ndarray, "G *shape"], square: Float[np.ndarray, 
 
 def _mean_square(parts: list[_Part], counts: Int[np.ndarray, " G"]) -> MeanSquare:
     size, total = sum(part.size for part in parts), counts.sum()
+    if size == 0:
+        return with_interval(0.0, 0.0, math.inf, 0)
     norm = sum(part.norm for part in parts)
     norm_without = np.sum([part.norm_without for part in parts], axis=0)
     square = np.sum([part.square for part in parts], axis=0)

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 from rctaf_jax.batching import Images, Labels
 from rctaf_jax.errors import InputError
 
-from .products import DatasetSum, LossFn, Params, Rest, ScalarLoss, check_scalar, make_dataset_sum
+from .leaves import check_params, check_scalar
+from .products import DatasetSum, LossFn, Params, Rest, ScalarLoss, make_dataset_sum
 
 LARGEST_CHUNK = 64
 CHUNK_BYTES = 2**28
@@ -168,13 +169,7 @@ def map_in_chunks(
 def _plan(
     params: Params, parameters: Indices | None, chunk_size: int | None
 ) -> tuple[Float[Array, " p"], Restore, Indices, int]:
-    types = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params)}
-    flat, restore = ravel_pytree(params)
-    if not flat.size or not all(jnp.issubdtype(name, jnp.floating) for name in types):
-        raise InputError(
-            f"got params with {flat.size} entries of types {sorted(types)}: expected at least one "
-            "entry, and floating-point types only"
-        )
+    flat, restore = ravel_pytree(check_params(params))
     indices = np.arange(flat.size) if parameters is None else np.asarray(parameters)
     is_list = indices.ndim == 1 and indices.size and np.issubdtype(indices.dtype, np.integer)
     if not (is_list and indices.min() >= 0 and indices.max() < flat.size):

@@ -11,10 +11,11 @@ and examples do not interact: one product serves all of them at once. Three hidd
 from collections.abc import Sequence
 from itertools import accumulate
 
-import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from rctaf_jax.errors import InputError
 
 from .dense import (
     Layer,
@@ -59,8 +60,8 @@ def neuron_diagonal(
       H_kk, like layers; `mlp_from_layers` puts them in the tree of the MLP.
 
     Raises:
-      InputError: if layers are not dense (convolutions), shapes do not fit, or chunk_size is
-          less than 1.
+      InputError: if layers are not dense (convolutions), shapes do not fit, losses are not one for
+          each example, or chunk_size is less than 1.
 
     Example, the mean of x^2 for the weights, and 1:
       >>> from rctaf_jax.hessian import squared_error
@@ -100,7 +101,11 @@ def _offset_curvatures(
         # An offset of its own for each example is a bias of its own.
         shifted = [Layer(w, b + part.T) for (w, b), part in zip(layers, parts, strict=True)]
         each = losses(forward(shifted, activation, inputs).pre_activations[-1], targets)
-        chex.assert_shape(each, (len(inputs),))
+        if each.shape != (len(inputs),):
+            raise InputError(
+                f"got losses of shape {each.shape} for {len(inputs)} examples: expected one for "
+                "each, not their mean"
+            )
         return jnp.sum(each)
 
     dtype = jnp.result_type(inputs, *jax.tree.leaves(layers))

@@ -23,6 +23,8 @@ from rctaf_jax import parallel
 from rctaf_jax.batching import Images, Labels, PaddedBatch, padded_batches, pixels
 from rctaf_jax.errors import InputError
 
+from .leaves import check_params, check_scalar
+
 Params = Any
 Rest = Any
 ScalarLoss = Callable[[Params], Float[Array, ""]]
@@ -51,19 +53,6 @@ class DatasetSum:
         return self.total(vector)
 
 
-def check_scalar(loss: ScalarLoss, params: Params) -> None:
-    """Checks that a loss is one number.
-
-    Raises:
-      InputError: if it has another shape.
-    """
-    shape = jax.eval_shape(loss, params).shape
-    if shape != ():
-        raise InputError(
-            f"got a loss of shape {shape}: expected one number, such as the mean over examples"
-        )
-
-
 def hessian_vector_product(
     loss: ScalarLoss, params: Params, vector: Params, *, is_reverse: bool = False
 ) -> Params:
@@ -79,13 +68,15 @@ def hessian_vector_product(
       H v, like params.
 
     Raises:
-      InputError: if the loss is not scalar.
+      InputError: if the loss is not one floating-point number, or params have no entries or other
+          types than floating-point ones.
 
     Example:
       >>> x = jnp.array([1.0, 2.0])
       >>> print(hessian_vector_product(lambda x: jnp.sum(x**3), x, jnp.ones(2)))
       [ 6. 12.]
     """
+    params = check_params(params)
     check_scalar(loss, params)
     vector = jax.tree.map(lambda v, p: jnp.asarray(v, jnp.result_type(p)), vector, params)
     gradient = jax.grad(loss)
@@ -120,7 +111,7 @@ def make_dataset_product(
     Returns:
       `bind(params, rest, images, labels)`, which puts the dataset on the devices (uint8 stays
       uint8 there) and returns `product(vector)`, whose result is on the first of them. It raises
-      `InputError` if images or labels are not allowed.
+      `InputError` if images, labels or params are not allowed.
 
     Raises:
       InputError: if there is no device, or their number does not divide batch_size.
@@ -277,6 +268,7 @@ def make_dataset_sum(
         place = _on_devices(add_batch, batch_size, devices)
 
     def bind(params: Params, rest: Rest, images: Images, labels: Labels) -> DatasetSum:
+        params = check_params(params)
         batches = padded_batches(images, labels, batch_size=batch_size)
         parts, whole_params = [place.shared(batch) for batch in batches], place.whole(params)
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from rctaf_jax.errors import InputError
 
+from .leaves import vectors_like
 from .products import Params
 
 
@@ -54,13 +55,12 @@ def init(params: Params, *, num_groups: int = 16) -> DiagonalSums:
           the number of terms where that is smaller; memory grows with G.
 
     Raises:
-      InputError: if num_groups is less than 2.
+      InputError: if num_groups is less than 2, or params have no entries or other types than
+          floating-point ones.
     """
     if num_groups < 2:
         raise InputError(f"num_groups must be at least 2, got {num_groups}")
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)), params
-    )
+    zeros = vectors_like(params)
     return DiagonalSums(
         num_terms=jnp.zeros(num_groups, jnp.int32),
         num_products=jnp.int32(0),

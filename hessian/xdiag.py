@@ -130,18 +130,18 @@ def _term(draw: Callable[[int], Params], product: Product, block_size: int, like
 
     sum_i (Q s_i) * (H Q s_i) = sum_l (H q_l) * (Q S S^T e_l), so H Q need not be kept either.
     """
-    basis, triangle = _orthonormal_products(draw, product, block_size, like)
-    left_out, residuals = _leave_one_out(triangle)
+    basis, triangle = orthonormal_products(draw, product, block_size, like)
+    left_out, residuals = leave_one_out(triangle)
     weights = np.eye(block_size) - left_out @ left_out.T / block_size
     term = jax.tree.map(jnp.zeros_like, like)
     for i in range(block_size):
-        curvature = product(_combine(basis, np.eye(block_size)[i], like))
+        curvature = product(combine(basis, np.eye(block_size)[i], like))
         term = _accumulate(term, curvature, basis, weights[:, i])
         term = _accumulate(term, draw(i), basis, left_out[:, i] * residuals[i] / block_size)
     return term
 
 
-def _orthonormal_products(
+def orthonormal_products(
     draw: Callable[[int], Params], product: Product, block_size: int, like: Params
 ) -> tuple[Float[Array, "k p"], Float[np.ndarray, "k k"]]:
     """Q (as rows) and R of H W = Q R; rows of both are zero where a product adds no direction."""
@@ -178,7 +178,7 @@ def _extend(
     return basis.at[i].set(direction), column
 
 
-def _leave_one_out(
+def leave_one_out(
     triangle: Float[np.ndarray, "k k"],
 ) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, " k"]]:
     """s_i, as columns, and s_i^T R e_i: the length of H w_i outside Q_(i).
@@ -200,7 +200,7 @@ def _leave_one_out(
 
 
 @jax.jit
-def _combine(
+def combine(
     basis: Float[Array, "k p"], weights: Float[Array, " k"] | Float[np.ndarray, " k"], like: Params
 ) -> Params:
     """A combination of the basis' rows, like params."""
@@ -216,4 +216,4 @@ def _accumulate(
     weights: Float[Array, " k"] | Float[np.ndarray, " k"],
 ) -> Params:
     """term + factor * (a combination of the basis' rows)."""
-    return jax.tree.map(lambda a, b, c: a + b * c, term, factor, _combine(basis, weights, term))
+    return jax.tree.map(lambda a, b, c: a + b * c, term, factor, combine(basis, weights, term))

@@ -13,7 +13,6 @@ rule is ever differentiated as code.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from rctaf_jax.errors import InputError
 
+from .curvature import check_positive_array
 from .polynomial import (
     Polynomial,
     SplitPolynomial,
@@ -59,7 +59,7 @@ def rct_af(x: Float[ArrayLike, "*x"], alpha: Float[ArrayLike, "*a"], *, beta: in
       0 at -inf and inf at +inf; NaN for NaN.
 
     Raises:
-      InputError: beta is not an int >= 0, alpha a number that is not positive and finite, x
+      InputError: beta is not an int >= 0, a concrete alpha is not positive and finite, x is
           complex, or beta so large that the terms overflow x's type.
 
     Source: equations (1), (3) and (5).
@@ -126,8 +126,7 @@ def compute_dtype(x: Array) -> Any:
 
 
 def _as_alpha(alpha: Any, x: Array) -> Array:
-    if isinstance(alpha, int | float) and not (alpha > 0 and math.isfinite(alpha)):
-        raise InputError(f"alpha is {alpha}; it must be positive and finite.")
+    check_positive_array("alpha", alpha)
     return jnp.asarray(alpha).astype(compute_dtype(x))
 
 

@@ -312,10 +312,13 @@ def test_wrong_beta(beta):
         rct_af(1.0, 1.0, beta=beta)
 
 
+@pytest.mark.parametrize("number", [float, np.float64, np.float32, np.array, jnp.float32])
 @pytest.mark.parametrize("alpha", [0, -1.0, float("nan"), float("inf")])
-def test_wrong_alpha(alpha):
+def test_wrong_alpha(alpha, number):
     with pytest.raises(InputError, match=r"alpha is .* positive and finite"):
-        rct_af(1.0, alpha, beta=1)
+        rct_af(1.0, number(alpha), beta=1)
+    with pytest.raises(InputError, match=r"alpha is .* positive and finite"):
+        rct_af(1.0, np.array([1.0, alpha]), beta=1)
 
 
 def test_wrong_order_and_type():

@@ -24,6 +24,15 @@ def test_dropout_is_refused() -> None:
         check_independent(losses, jnp.ones(4), (), IMAGES, LABELS)
 
 
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_losses_that_are_not_finite_are_called_so(value: float) -> None:
+    def losses(params: jax.Array, rest: tuple, images: jax.Array, labels: jax.Array) -> jax.Array:
+        return images.reshape(len(images), -1) @ params + value
+
+    with pytest.raises(InputError, match="losses are not finite"):
+        check_independent(losses, jnp.ones(4), (), IMAGES, LABELS)
+
+
 def test_deterministic_gradient_passes() -> None:
     check_deterministic(lambda: {"a": jnp.ones(3), "b": jnp.zeros(2)})
     check_deterministic(lambda: jnp.zeros(3))
