@@ -17,7 +17,7 @@ def fill(folder, classes=("cat", "dog"), number=5, size=(6, 4), mode="RGB", suff
         for index in range(number):
             shape = (*size[::-1], 3) if mode == "RGB" else size[::-1]
             pixels = RNG.integers(0, 256, shape, np.uint8)
-            Image.fromarray(pixels, mode).save(folder / name / f"{index}{suffix}")
+            Image.fromarray(pixels).save(folder / name / f"{index}{suffix}")
     return folder
 
 
