@@ -19,12 +19,12 @@ class DataConfig:
     """Which images."""
 
     name: str = "digits"
-    """digits, cifar10, cifar100, a .npz file, a folder of pictures, one that TFDS prepared, or
-    package.module:function."""
+    """digits, digits-797, mnist-5k, cifar10, cifar100, a .npz file, a folder of pictures, one that
+    TFDS prepared, or package.module:function."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
     image_size: AtLeast1 | None = None
-    """Resize a folder's pictures to so many pixels a side."""
+    """Average images to so many pixels a side; resize a folder's pictures."""
     num_train: AtLeast1 | None = None
     """Train on this many images only, the classes balanced."""
     num_test: AtLeast1 | None = None
@@ -53,7 +53,7 @@ class NetworkConfig:
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
     image_size: AtLeast1 | None = None
-    """Resize a folder's pictures to so many pixels a side."""
+    """Average images to so many pixels a side; resize a folder's pictures."""
     num_train: AtLeast1 | None = None
     """Take this many training images only, the classes balanced."""
     num_test: AtLeast1 | None = None

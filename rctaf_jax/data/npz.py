@@ -9,8 +9,9 @@ import numpy as np
 from rctaf_jax.array_file import Arrays, parse_arrays
 from rctaf_jax.errors import InputError
 
-from .arrays import PERMUTED_ORDER, from_arrays, numbered, permuted
+from .arrays import from_arrays, numbered
 from .dataset import STORED_ORDER, Dataset, Split, checked
+from .splits import PERMUTED_ORDER, balanced, permuted
 
 _SPLIT_KEYS = (
     ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST's, too
@@ -25,16 +26,23 @@ _DIGITS_SOURCE = (
 
 def read_digits() -> Dataset:
     """The 1,797 digits in the package: 8x8x1, 1,437 to train on and 360 (36 a class) to test."""
+    train, test = _digits()
+    return checked("digits", train, test, tuple("0123456789"), _DIGITS_SOURCE)
+
+
+def read_digits_797() -> Dataset:
+    """The same digits, 1,000 to train on (100 a class) and 797 (74 to 83 a class) to test."""
+    whole = Split(*(np.concatenate(parts) for parts in zip(*_digits(), strict=True)))
+    train, test, index_order = balanced(whole, 100)
+    names = tuple("0123456789")
+    return checked("digits-797", train, test, names, _DIGITS_SOURCE, f"digits, {index_order}")
+
+
+def _digits() -> tuple[Split, Split]:
     with (resources.files(__package__) / "digits.npz").open("rb") as file:
         stored = _read_arrays(file, "the package's digits.npz")
     train_images, train_labels, test_images, test_labels = (stored[key] for key in _SPLIT_KEYS[0])
-    return checked(
-        "digits",
-        Split(_scaled(train_images), train_labels),
-        Split(_scaled(test_images), test_labels),
-        tuple("0123456789"),
-        _DIGITS_SOURCE,
-    )
+    return Split(_scaled(train_images), train_labels), Split(_scaled(test_images), test_labels)
 
 
 def read_npz(path: Path) -> Dataset:

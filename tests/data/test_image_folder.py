@@ -76,8 +76,6 @@ def test_what_is_no_folder_of_pictures(tmp_path):
     (tmp_path / "b" / "cat" / "x.png").write_bytes(b"none")
     with pytest.raises(InputError, match=r"x\.png cannot be read as a picture"):
         load(tmp_path / "b")
-    with pytest.raises(InputError, match="an image size is for folders of pictures"):
-        load("digits", image_size=8)
 
 
 def test_the_command_says_what_is_in_it(tmp_path, capsys):

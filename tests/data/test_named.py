@@ -10,6 +10,8 @@ from rctaf_jax.errors import InputError
 
 DIGITS_HASH = "f2a87d08035872d3ecd80b698accf083045a884eec0f3f7c7192593634a21a58"
 
+DIGITS_797_HASH = "408af2a2ebb067fa17be7aa99ee0e0c3642d611dc620f9a824870f8343353582"
+
 
 def test_digits_shapes_types_and_balance() -> None:
     digits = load("digits")
@@ -40,6 +42,28 @@ def test_digits_splits_do_not_overlap() -> None:
 
 def test_digits_never_change() -> None:
     assert load("digits").content_hash == DIGITS_HASH
+
+
+def test_digits_797_are_the_same_images_in_another_split() -> None:
+    digits, more = load("digits"), load("digits-797")
+    assert (more.name, more.image_shape, more.class_names) == (
+        "digits-797",
+        (8, 8, 1),
+        digits.class_names,
+    )
+    assert np.bincount(more.train.labels).tolist() == [100] * 10
+    assert len(more.test.labels) == 797
+    assert np.bincount(more.test.labels).min() == 74
+    pairs = [
+        sorted(
+            (bytes(image), int(label)) for split in d for image, label in zip(*split, strict=True)
+        )
+        for d in ((digits.train, digits.test), (more.train, more.test))
+    ]
+    assert pairs[0] == pairs[1]
+    assert more.content_hash == DIGITS_797_HASH
+    assert more.source == digits.source
+    assert "the first 100 of each class being the training split" in more.index_order
 
 
 def test_provenance_survives_json() -> None:

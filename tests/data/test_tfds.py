@@ -13,6 +13,7 @@ from PIL import Image
 
 from rctaf_jax.data import load
 from rctaf_jax.data import tfds as tfds_source
+from rctaf_jax.data.area import area_averaged
 from rctaf_jax.errors import InputError
 
 COPY = Path(os.environ.get("RCTAF_TFDS_DIR") or Path(__file__).parents[3] / "shared/data/tfds")
@@ -375,3 +376,6 @@ def test_cifar10_whole() -> None:
     encoding = json.loads((COPY / "cifar10/3.0.2/features.json").read_text())
     declared = encoding["featuresDict"]["features"]["image"]["image"].get("encodingFormat")
     assert is_jpeg == (declared == "jpeg")
+    small = area_averaged(cifar, 16).test.images
+    blocks = cifar.test.images.astype(np.float64).reshape(-1, 16, 2, 16, 2, 3)
+    assert np.array_equal(small, np.floor(blocks.mean((2, 4)) + 0.5))

@@ -48,6 +48,6 @@ def _finding(claim: str, family: str, found: Sequence[Finding]) -> Finding:
         None if None in certain else max(p for p in certain if p is not None),
         min(1.0, len(against) * min(against)) if against else None,
         overall(found),
-        f"the farthest peak of {len(found)}: {farthest.study}; the claim alone is supported in "
-        f"{num_supported}",
+        f"the farthest peak is that of {farthest.study}; the claim alone is supported in "
+        f"{num_supported} of {'; '.join(dict.fromkeys(one.study for one in found))}",
     )

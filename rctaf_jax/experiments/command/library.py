@@ -62,12 +62,12 @@ class DataCommand:
     """Load a dataset, preparing it if need be, and say what is in it."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """digits, cifar10, cifar100, a .npz file, a folder of pictures, one that TFDS prepared, or
-    package.module:function."""
+    """digits, digits-797, mnist-5k, cifar10, cifar100, a .npz file, a folder of pictures, one that
+    TFDS prepared, or package.module:function."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
     image_size: int | None = None
-    """Resize a folder's pictures to so many pixels a side."""
+    """Average images to so many pixels a side; resize a folder's pictures."""
     defaults: MeasuredConfig = None
 
     def run(self, console: Console, command: str) -> None:

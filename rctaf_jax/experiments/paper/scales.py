@@ -129,7 +129,7 @@ SCALES = {
                 "dajat": study(_DIGITS, "dajat"),
                 "dkl": study(_DIGITS, "dkl"),
                 "trades": study(_DIGITS, "trades"),
-                "trades-wide": study(_DIGITS, "trades", width=2.0),
+                "trades-wide": study(_DIGITS, "trades", model="wrn-10-1"),
                 "standard": study(_DIGITS, "standard"),
             },
             curvatures=(0.5, 2.0, 4.0, 7.0, 20.0, 50.0),
@@ -143,7 +143,7 @@ SCALES = {
             "CIFAR, a ResNet-18 of a sixteenth of the width, 4,000 training images, 4 epochs, "
             "DAJAT and DKL in the low budget, PGD-20 on 1,000 images in place of AutoAttack, one "
             "seed: barely trained networks.",
-            cifar_studies(_CPU, {"width": 0.125}, budget="low"),
+            cifar_studies(_CPU, {"model": "wrn-10-1", "width": 1.0}, budget="low"),
             curvatures=(0.5, 2.0, 4.0, 7.0, 20.0, 50.0),
             alphas=(),
             seeds=(0,),

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from rctaf_jax.experiments.show.wording import network_label
+
 from .outcomes import outcomes_of
 from .rows import Results, load_results
 
@@ -31,8 +33,8 @@ class Study:
     def title(self) -> str:
         """Method, network and data in words."""
         train = self.results.config.train
-        width = "" if train.width == 1 else f" (width {train.width:.3g})"
-        return f"{train.method}, {train.model}{width}, {self.results.data['name']}"
+        network = network_label(train.model, train.width)
+        return f"{train.method}, {network}, {self.results.data['name']}"
 
     @cached_property
     def outcomes(self) -> dict[str, dict[str, Bool[np.ndarray, " N"]]]:

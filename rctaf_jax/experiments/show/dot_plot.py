@@ -18,13 +18,26 @@ class Dot(NamedTuple):
     paper: float | None = None
 
 
-def dots_figure(panels: Sequence[tuple[str, str, Sequence[Dot]]]) -> Figure:
-    """Panels beside each other, each with a title, the name of its axis and its dots."""
+def dots_figure(
+    panels: Sequence[tuple[str, str, Sequence[Dot]]],
+    *,
+    reference: float,
+    here: str = "here",
+    paper: str = "paper",
+) -> Figure:
+    """Panels beside each other.
+
+    Args:
+      panels: each with a title, the name of its axis and its dots.
+      reference: a value to compare with, drawn as a line.
+      here, paper: what the two kinds of dots are of.
+    """
     height = 1.4 + 0.32 * max(len(dots) for _, _, dots in panels)
     figure = new_figure(len(panels), size=(5.2, height))
     for index, (title, x_label, dots) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
         dress(axes, title=title, x_label=x_label, y_label="")
+        axes.axvline(reference, color=GREY, linewidth=1.0)
         look = LOOKS[0]
         for y, dot in enumerate(dots):
             if dot.low is not None and dot.high is not None:
@@ -35,11 +48,9 @@ def dots_figure(panels: Sequence[tuple[str, str, Sequence[Dot]]]) -> Figure:
                 axes.plot(
                     dot.paper, y, marker="D", markerfacecolor="none", color=GREY, linestyle=""
                 )
-        axes.plot([], [], marker=look.marker, color=look.color, linestyle="", label="here")
-        axes.plot(
-            [], [], marker="D", markerfacecolor="none", color=GREY, linestyle="", label="paper"
-        )
+        axes.plot([], [], marker=look.marker, color=look.color, linestyle="", label=here)
+        axes.plot([], [], marker="D", markerfacecolor="none", color=GREY, linestyle="", label=paper)
         axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
-        axes.invert_yaxis()
-        axes.legend(loc="best", frameon=False, fontsize=9.5)
+        axes.set_ylim(len(dots) + 1.1, -0.6)  # the first at the top, the legend below the last
+        axes.legend(loc="lower left", frameon=False, fontsize=9.5)
     return figure

@@ -21,6 +21,16 @@ def family_label(family: str) -> str:
     return activation_label(family)
 
 
+def network_label(model: str, width: float) -> str:
+    """A network, and its width where that is not its own.
+
+    Example:
+      >>> network_label("wrn-10-1", 1.0), network_label("resnet18", 0.0625)
+      ('wrn-10-1', 'resnet18 (width 0.0625)')
+    """
+    return model if width == 1 else f"{model} (width {width:.3g})"
+
+
 def number(value: float | None) -> str:
     """Four significant digits; a dash for None, ∞ for an infinity.
 

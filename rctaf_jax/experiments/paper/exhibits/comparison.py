@@ -1,9 +1,10 @@
 """Figures 4 to 6: robust accuracy against curvature, beta 1, a line for each of several studies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from rctaf_jax.config import TrainConfig
 from rctaf_jax.experiments.paper.experiment import Exhibit, Experiment, Part, Shown, family_part
 from rctaf_jax.experiments.paper.scales import ExperimentScale
 from rctaf_jax.experiments.results.figures import MAX_CURVATURE, ROBUST_ACCURACY, draw_panel
@@ -11,19 +12,31 @@ from rctaf_jax.experiments.results.figures import MAX_CURVATURE, ROBUST_ACCURACY
 from .curves import by_study, exhibit_of
 
 
-def comparison(name: str, title: str, paper: str, studies: Mapping[str, str]) -> Experiment:
+def comparison(
+    name: str, title: str, paper: str, studies: Sequence[str], label: Callable[[TrainConfig], str]
+) -> Experiment:
     """An experiment whose lines are studies.
 
     Args:
       name, title, paper: as in `Experiment`.
-      studies: names of studies and the labels of their lines.
+      studies: their names.
+      label: of a study's line, from what its networks were trained as.
     """
 
     def parts(scale: ExperimentScale) -> Sequence[Part]:
-        return [family_part(study, label, scale, [1]) for study, label in studies.items()]
+        return [family_part(study, study, scale, [1]) for study in studies]
 
     def show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
-        panel = partial(draw_panel, by_study(shown), ROBUST_ACCURACY, MAX_CURVATURE)
-        return exhibit_of([panel], shown)
+        labelled = {
+            study: part._replace(label=label(part.results.config.train))
+            for study, part in shown.items()
+        }
+        panel = partial(draw_panel, by_study(labelled), ROBUST_ACCURACY, MAX_CURVATURE)
+        return exhibit_of([panel], labelled)
 
     return Experiment(name, title, paper, parts, show)
+
+
+def method_label(train: TrainConfig) -> str:
+    """A training method as the paper writes it."""
+    return train.method.upper()

@@ -1,10 +1,11 @@
 """Figure 5: three training methods, beta 1."""
 
-from .comparison import comparison
+from .comparison import comparison, method_label
 
 EXPERIMENT = comparison(
     "figure-5",
     "Figure 5: three training methods",
     "Under DAJAT, DKL and TRADES robustness rises to curvatures of 4 to 10 and then falls.",
-    {"dajat": "DAJAT", "dkl": "DKL", "trades": "TRADES"},
+    ["dajat", "dkl", "trades"],
+    method_label,
 )

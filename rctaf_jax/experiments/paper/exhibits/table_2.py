@@ -219,7 +219,7 @@ def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
         "a whole process's memory and minutes of training on an RTX 2080 Ti."
     )
     return Exhibit(
-        dots_figure(panels),
+        dots_figure(panels, reference=1.0),
         records,
         TextTable(columns, [_cells(r) for r in records]),
         [remark],
