@@ -1,35 +1,29 @@
 """Training one network, its batch shared by all devices, with checkpoints and a log."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from rich.console import Console
 
 from rctaf_jax import parallel, processes
+from rctaf_jax.experiments.results.training_log import TrainingLine, TrainingLog
+from rctaf_jax.experiments.show.epochs import HEADER, EpochRow, epoch_line
 from rctaf_jax.experiments.show.progress import make_bars
-from rctaf_jax.files import append_line
+from rctaf_jax.experiments.show.terminal import say
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.loop import ReportMetrics, check_finite, run_steps
 from rctaf_jax.training.preemption import watch_for_termination
 from rctaf_jax.training.recipe import ResolvedTraining
+from rctaf_jax.training.state import TrainState
 from rctaf_jax.training.step import Metrics
 from rctaf_jax.training.trainer import device_data, make_trainer
 
 from .folder import ResolvedRun, Run, claim_folder
 
-
-class LogLine(NamedTuple):
-    """One line of metrics.jsonl: means over the steps since the last line."""
-
-    step: int
-    epoch: float
-    loss: float
-    accuracy: float
-    images_per_second: float
+METRICS = "metrics.jsonl"
 
 
 def train_run(
@@ -73,13 +67,21 @@ def train_run(
         if first_step:
             state = checkpoints.restore(state)
             console.print(f"going on from step {first_step} of {trainer.num_steps}.")
+        log = TrainingLog(folder / METRICS, first_step)
+        processes.on_first(log.restart)
         task = bars.add_task("steps", total=trainer.num_steps, completed=first_step, note="")
 
-        def show(line: LogLine) -> None:
+        def show(line: TrainingLine) -> None:
             speed = f"{line.images_per_second:,.0f} images/s"
             note = f"loss {line.loss:.3f}, accuracy {line.accuracy:.3f}, {speed}"
             bars.update(task, completed=line.step, note=note)
 
+        def after_epoch(step: int, state: TrainState) -> bool:
+            say(console, epoch_line(epoch_row(training, log, step)))
+            return False
+
+        if first_step < trainer.num_steps:
+            say(console, HEADER)
         replicated = run_steps(
             parallel.data_parallel(trainer.advance, devices, num_arguments=4, shared=(1, 2, 3)),
             parallel.replicate(state, jax.local_devices()),
@@ -87,19 +89,21 @@ def train_run(
             trainer.settings,
             first_step=first_step,
             num_steps=trainer.num_steps,
-            report=make_report(training, folder / "metrics.jsonl", checkpoints, show),
+            report=make_report(training, log, checkpoints, show),
             save=lambda step, state: checkpoints.save(step, parallel.first(state)),
             seconds_per_save=seconds_per_save,
             should_stop=should_stop,
+            epoch_steps=training.epoch_steps,
+            after_epoch=after_epoch,
         )
     return Run(folder, *resolved, parallel.first(replicated))
 
 
 def make_report(
     training: ResolvedTraining,
-    log: Path,
+    log: TrainingLog,
     checkpoints: Checkpoints,
-    show: Callable[[LogLine], None],
+    show: Callable[[TrainingLine], None],
 ) -> ReportMetrics:
     """What the loop tells its metrics: checked, written to the log, and shown."""
     batch_size = training.config.batch_size
@@ -114,9 +118,24 @@ def make_report(
         count, now = int(first.num_steps), time.monotonic()
         rate, reported = count * batch_size / max(now - reported, 1e-9), now
         loss, accuracy = float(first.loss) / count, float(first.accuracy) / count
-        line = LogLine(step, step / training.epoch_steps, loss, accuracy, rate)
-        if processes.is_first():
-            append_line(log, json.dumps(line._asdict()))
+        line = TrainingLine(step, step / training.epoch_steps, loss, accuracy, rate)
+        log.add(line, is_written=processes.is_first())
         show(line)
 
     return report
+
+
+def epoch_row(training: ResolvedTraining, log: TrainingLog, step: int) -> EpochRow:
+    """What is shown of the epoch that ends with `step`."""
+    epoch = step // training.epoch_steps
+    mean = log.epoch(epoch, training.epoch_steps, training.config.batch_size)
+    rate = training.learning_rate * float(training.schedule(jnp.asarray(step - 1)))
+    return EpochRow(
+        epoch,
+        training.epochs,
+        mean.loss,
+        mean.accuracy,
+        rate,
+        mean.seconds,
+        mean.images_per_second,
+    )
