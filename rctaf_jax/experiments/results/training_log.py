@@ -1,5 +1,7 @@
 """metrics.jsonl: how training went, a line for each call of the compiled program.
 
+With a validation, lines with keys of their own say what it found.
+
 A run that goes on from a checkpoint drops what the log says of later steps, and writes it anew:
 each step is in one line.
 """
@@ -9,7 +11,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rctaf_jax.errors import InputError
 from rctaf_jax.files import append_line, write_text_atomic
@@ -25,6 +27,21 @@ class TrainingLine:
     loss: float
     accuracy: NotNegative
     images_per_second: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationLine:
+    """Accuracies after `step` on the images held out, clean and under attack."""
+
+    step: AtLeast1
+    epoch: NotNegative
+    validation_clean: NotNegative
+    validation_robust: NotNegative
+    validation_examples: AtLeast1
+    validation_seconds: NotNegative
+
+
+Line = TrainingLine | ValidationLine
 
 
 class EpochMean(NamedTuple):
@@ -45,7 +62,7 @@ class TrainingLog:
       step: from which training goes on; later lines are left out.
 
     Attributes:
-      training: the lines so far.
+      training, validation: the lines so far, by kind.
 
     Raises:
       InputError: if the file is damaged.
@@ -53,17 +70,23 @@ class TrainingLog:
 
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
-        self.training = [line for line in read_log(path) if line.step <= step]
+        self._lines = [line for line in read_log(path) if line.step <= step]
+        self.training = [line for line in self._lines if isinstance(line, TrainingLine)]
+        self.validation = [line for line in self._lines if isinstance(line, ValidationLine)]
 
     def restart(self) -> None:
         """Write the file without the lines that were left out."""
-        text = "".join(f"{_as_text(line)}\n" for line in self.training)
+        text = "".join(f"{_as_text(line)}\n" for line in self._lines)
         if self._path.is_file() and self._path.read_text(encoding="utf-8") != text:
             write_text_atomic(self._path, text)
 
-    def add(self, line: TrainingLine, *, is_written: bool) -> None:
+    def add(self, line: Line, *, is_written: bool) -> None:
         """Add a line; one process of several writes it."""
-        self.training.append(line)
+        self._lines.append(line)
+        if isinstance(line, TrainingLine):
+            self.training.append(line)
+        else:
+            self.validation.append(line)
         if is_written:
             append_line(self._path, _as_text(line))
 
@@ -74,7 +97,7 @@ class TrainingLog:
         return epoch_means([*late][::-1], first_step, epoch_steps, batch_size)[0]
 
 
-def read_log(path: Path) -> list[TrainingLine]:
+def read_log(path: Path) -> list[Line]:
     """The lines of a log; none if it is not there.
 
     Raises:
@@ -82,14 +105,16 @@ def read_log(path: Path) -> list[TrainingLine]:
     """
     if not path.is_file():
         return []
-    lines = []
+    lines: list[Line] = []
     for number, text in enumerate(path.read_bytes().splitlines(), 1):
         where = f"line {number} of {path}"
         try:
             value = json.loads(text)
         except ValueError:
             raise InputError(f"{where} is damaged: move the file aside to go on.") from None
-        lines.append(convert_typed(value, TrainingLine, where))
+        is_validation = isinstance(value, dict) and "validation_robust" in value
+        kind: Any = ValidationLine if is_validation else TrainingLine
+        lines.append(convert_typed(value, kind, where))
     return lines
 
 
@@ -123,5 +148,5 @@ def epoch_means(
     return means
 
 
-def _as_text(line: TrainingLine) -> str:
+def _as_text(line: Line) -> str:
     return json.dumps(dataclasses.asdict(line))

@@ -11,7 +11,7 @@ from rctaf_jax.cli import main
 from rctaf_jax.data import dataset, named
 from rctaf_jax.experiments.results.training_log import read_log
 from rctaf_jax.experiments.run import folder, train
-from rctaf_jax.experiments.show.epochs import HEADER
+from rctaf_jax.experiments.show.epochs import epoch_header
 
 WORDS = "train --model mlp-1x4 --num-train 32 --num-test 20 --batch-size 16 --epochs 1"
 WORDS += " --attack-steps 1 --step-size 0.1 --pgd-steps 2 --activation rct-af:beta=1,curvature=3"
@@ -46,7 +46,7 @@ def test_a_line_an_epoch_where_there_is_no_terminal(
     words = [*WORDS.split(), "--output", str(tmp_path / "run"), "--epochs", "3"]
     assert main(words) == 0
     said = capsys.readouterr().out.splitlines()
-    first = said.index(HEADER) + 1
+    first = said.index(epoch_header(is_validated=False)) + 1
     assert [line.split()[0] for line in said[first : first + 3]] == ["1/3", "2/3", "3/3"]
     assert all(len(line) <= 80 for line in said[first : first + 3])
     lines = read_log(tmp_path / "run" / "metrics.jsonl")
@@ -54,4 +54,6 @@ def test_a_line_an_epoch_where_there_is_no_terminal(
     mean = sum(line.loss for line in last) / len(last)
     assert float(said[first + 2].split()[1]) == pytest.approx(mean, rel=1e-3)
     assert main(words) == 0
-    assert HEADER not in capsys.readouterr().out  # nothing is left to train
+    assert (
+        epoch_header(is_validated=False) not in capsys.readouterr().out
+    )  # nothing is left to train
