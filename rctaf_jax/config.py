@@ -48,6 +48,8 @@ class NetworkConfig:
     """Of the pixels, for each channel."""
     prefix: str | None = None
     """Which network of a checkpoint that holds several, such as state_dict_ema."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Of a run: its last network, or the one that was most robust on the images it held out."""
     data: str | None = None
     """digits, cifar10, a .npz file, ...; what a run was trained on when left out."""
     data_dir: str | None = None
@@ -122,6 +124,18 @@ class TrainConfig:
     """Of the training images."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Precision of training; bfloat16 keeps weights in float32, float64 needs JAX_ENABLE_X64=1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationConfig:
+    """What a run measures of itself on training images that it does not train on."""
+
+    num_examples: AtLeast0 = 0
+    """Hold out this many training images, the classes balanced, and measure on them; 0 for none."""
+    every: AtLeast1 | None = None
+    """Epochs from one measurement to the next; 1 when left out."""
+    patience: AtLeast1 | None = None
+    """End training after so many epochs without a better robust accuracy on them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +242,7 @@ class RunConfig:
     train: TrainConfig
     activation: str
     seed: int
+    validation: ValidationConfig = ValidationConfig()
 
 
 @dataclasses.dataclass(frozen=True)

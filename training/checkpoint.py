@@ -23,14 +23,14 @@ from rctaf_jax.errors import InputError
 
 
 class Checkpoints:
-    """The checkpoints of one run, the newest two of them.
+    """The checkpoints of one run, the newest two of them, or as many as are to be kept.
 
     A context manager: leaving it waits for the save under way. Where the system lets no checkpoint
     be written, saving or leaving raises an OSError; those that were whole before stay so.
     """
 
-    def __init__(self, directory: Path) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+    def __init__(self, directory: Path, *, num_kept: int = 2) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=num_kept, create=True)
         self._directory = directory.absolute()
         self._manager = ocp.CheckpointManager(self._directory, options=options)
         self._has_saved = False
@@ -67,6 +67,15 @@ class Checkpoints:
             self._has_saved = True
         with self._writing():
             self._manager.save(step, args=ocp.args.StandardSave(tree))
+
+    def wait(self) -> None:
+        """Until the save under way is whole.
+
+        Raises:
+          OSError: if the system does not let it be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def restore(self, like: PyTree) -> PyTree:
         """The newest checkpoint, in the structure, shapes and dtypes of `like`.

@@ -17,6 +17,7 @@ from .step import NEVER, Metrics, TracedNumbers
 Advance = Callable[[TrainState, DeviceData, TracedNumbers, int | Array], tuple[TrainState, Metrics]]
 ReportMetrics = Callable[[int, Metrics], None]
 SaveState = Callable[[int, TrainState], None]
+AfterEpoch = Callable[[int, TrainState], bool]
 
 SECONDS_PER_CALL = 2.0
 SECONDS_BETWEEN_SAVES = 60.0
@@ -72,12 +73,14 @@ def run_steps(
     save: SaveState,
     seconds_per_save: float = SECONDS_BETWEEN_SAVES,
     should_stop: Callable[[], bool] = lambda: False,
+    epoch_steps: int | None = None,
+    after_epoch: AfterEpoch = lambda *_: False,
 ) -> TrainState:
-    """Advance `state` from `first_step` to `num_steps`.
+    """Advance `state` from `first_step` to `num_steps`, or to an epoch that is enough.
 
     A call does as many steps as take about two seconds; how steps are cut into calls changes no
-    number. A call's metrics are read after the next one was dispatched, except before a save:
-    `report` may raise, and what it has not seen is never saved.
+    number. A call's metrics are read after the next one was dispatched, except when an epoch ends
+    and before a save: `report` may raise, and what it has not seen is never saved.
 
     Args:
       advance: see `step.make_advance`, mapped over devices; it may reuse the state's buffers.
@@ -91,17 +94,21 @@ def run_steps(
       save: `save(steps done, state)`, now and then and at the end.
       seconds_per_save: the least time between two saves.
       should_stop: asked after each call.
+      epoch_steps: steps of an epoch, with which a call ends; the whole run when left out.
+      after_epoch: `after_epoch(steps done, state)` once an epoch is reported and before its save;
+        training ends there, and is saved, where it says so, to all processes alike.
 
     Returns:
-      The state at `num_steps`.
+      The state after the last step.
 
     Raises:
       Preempted: if `should_stop` said so, after a save.
     """
-    step, per_call, waiting = first_step, 1, None
+    step, per_call, waiting, is_enough = first_step, 1, None, False
+    epoch_steps = epoch_steps or num_steps
     last_call = last_save = time.monotonic()
-    while step < num_steps:
-        count = min(per_call, num_steps - step)
+    while step < num_steps and not is_enough:
+        count = min(per_call, num_steps - step, epoch_steps - step % epoch_steps)
         state, metrics = advance(state, data, settings, count)
         step += count
         if waiting is not None:
@@ -111,11 +118,17 @@ def run_steps(
         is_due = now - last_save >= seconds_per_save
         decision = agree(Decision(adapted(per_call, now - last_call), is_due, should_stop()))
         per_call, last_call = decision.next_count, now
-        if decision.save or decision.stop or step == num_steps:
-            report(waiting[0], parallel.local(waiting[1]))
+        ends_epoch, is_last = step % epoch_steps == 0, step == num_steps
+        if not (ends_epoch or is_last or decision.save or decision.stop):
+            continue
+        report(waiting[0], parallel.local(waiting[1]))
+        # Before the save: what goes on from there never repeats it.
+        is_enough = ends_epoch and after_epoch(step, state)
+        if is_enough or is_last or decision.save or decision.stop:
             save(step, state)
-            waiting, last_save, last_call = None, time.monotonic(), time.monotonic()
-        if decision.stop and step < num_steps:
+            last_save = time.monotonic()
+        waiting, last_call = None, time.monotonic()
+        if decision.stop and not (is_enough or is_last):
             raise Preempted(step)
     return state
 

@@ -127,37 +127,43 @@ def _train(
     trainer = make_trainer(training, activation, dataset, axis_name=parallel.AXIS)
     advance = parallel.data_parallel(trainer.advance, chosen, num_arguments=4, shared=(1, 2, 3))
     state = parallel.replicate(trainer.initial(seed, activation.alpha), chosen)
-    data, steps = device_data(dataset), training.epoch_steps
-    for epoch in range(training.epochs):
-        seen: list[Metrics] = []
+    seen: list[Metrics] = []
+    started = time.monotonic()
 
-        def report(_: int, metrics: Metrics, seen: list[Metrics] = seen) -> None:
-            check_finite(metrics, "try a lower learning rate or a smaller curvature.")
-            seen.append(metrics)
+    def report(_: int, metrics: Metrics) -> None:
+        check_finite(metrics, "try a lower learning rate or a smaller curvature.")
+        seen.append(metrics)
 
-        started = time.monotonic()
-        state = run_steps(
-            advance,
-            state,
-            data,
-            trainer.settings,
-            first_step=epoch * steps,
-            num_steps=(epoch + 1) * steps,
-            report=report,
-            save=lambda *_: None,
-            seconds_per_save=math.inf,
-        )
-        if not callbacks:
-            continue
-        network = _network(training, activation, dataset, parallel.first(state))
+    def after_epoch(step: int, state: TrainState) -> bool:
+        nonlocal started
         loss, accuracy = (
-            sum(float(np.asarray(getattr(one, name))[0]) for one in seen) / steps
+            sum(float(np.asarray(getattr(one, name))[0]) for one in seen) / training.epoch_steps
             for name in ("loss", "accuracy")
         )
         seconds = time.monotonic() - started
-        told = EpochReport(epoch + 1, training.epochs, loss, accuracy, seconds, network)
-        if any([bool(callback(told)) for callback in callbacks]):  # all of them are told
-            break
+        is_enough = False
+        if callbacks:
+            network = _network(training, activation, dataset, parallel.first(state))
+            epoch = step // training.epoch_steps
+            told = EpochReport(epoch, training.epochs, loss, accuracy, seconds, network)
+            is_enough = any([bool(callback(told)) for callback in callbacks])  # all are told
+        seen.clear()
+        started = time.monotonic()
+        return is_enough
+
+    state = run_steps(
+        advance,
+        state,
+        device_data(dataset),
+        trainer.settings,
+        first_step=0,
+        num_steps=training.num_steps,
+        report=report,
+        save=lambda *_: None,
+        seconds_per_save=math.inf,
+        epoch_steps=training.epoch_steps,
+        after_epoch=after_epoch,
+    )
     return parallel.first(state)
 
 

@@ -23,6 +23,7 @@ from . import tfds as tfds_source
 from .area import area_averaged
 from .arrays import UNNAMED
 from .dataset import Dataset, Split
+from .held_out import first_of_each_class
 from .image_folder import is_image_folder, read_image_folder
 from .mnist import read_mnist
 
@@ -199,9 +200,5 @@ def _first_of_each_class(which: str, split: Split, size: int | None) -> Split:
             f"cannot take {size!r} of the {available} {which} images: expected an integer from 1 "
             f"to {available}"
         )
-    by_label = np.argsort(split.labels, kind="stable")
-    _, start, count = np.unique(split.labels[by_label], return_index=True, return_counts=True)
-    rank = np.empty(available, np.int64)  # how many of the same class come before
-    rank[by_label] = np.arange(available) - np.repeat(start, count)
-    keep = np.sort(np.lexsort((split.labels, rank))[:size])
+    keep = first_of_each_class(split.labels, size)
     return Split(split.images[keep], split.labels[keep])

@@ -74,6 +74,46 @@ def test_a_run_reports_every_step_once_and_saves_the_last(small):
     assert saved == [small[0].num_steps]
 
 
+def test_calls_end_with_epochs_and_change_no_bit(small):
+    """However long a call: an epoch is reported whole before it is told, and told before a save."""
+    start, events = small[0].initial(0, 3.0), []
+
+    def after_epoch(step, state):
+        assert int(parallel.first(state).step) == step
+        events.append(("epoch", step))
+        return False
+
+    final = run_from(
+        small,
+        start,
+        0,
+        report=lambda step, metrics: events.append(("report", step)),
+        save=lambda step, state: events.append(("save", step)),
+        epoch_steps=5,
+        after_epoch=after_epoch,
+    )
+    assert_same(final, run_from(small, start, 0))
+    assert [step for kind, step in events if kind == "epoch"] == [5, 10, 15]
+    for step in (5, 10, 15):
+        assert events[events.index(("epoch", step)) - 1] == ("report", step)
+    assert events[-1] == ("save", 15)
+
+
+def test_an_epoch_that_is_enough_is_saved_and_is_the_last(small):
+    start, saved = small[0].initial(0, 3.0), []
+    final = run_from(
+        small,
+        start,
+        0,
+        save=lambda step, state: saved.append(step),
+        epoch_steps=5,
+        after_epoch=lambda step, state: step == 10,
+        should_stop=lambda: False,
+    )
+    assert saved == [10]
+    assert_same(final, run_from(small, start, 0, num_steps=10))
+
+
 def test_resuming_from_any_checkpoint_continues_bit_for_bit(small, tmp_path):
     start, saved = small[0].initial(0, 3.0), {}
     whole = run_from(small, start, 0)

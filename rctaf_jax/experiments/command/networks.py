@@ -17,6 +17,7 @@ from rctaf_jax.config import (
     NetworkConfig,
     RunConfig,
     TrainConfig,
+    ValidationConfig,
 )
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.show.terminal import say
@@ -42,6 +43,7 @@ class TrainCommand:
     data: DataConfig
     train: TrainConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    validation: ValidationConfig = ValidationConfig()
     activation: str = "rct-af:beta=1,curvature=7"
     """rct-af:beta=B,curvature=C or rct-af:beta=B,alpha=A, or a baseline such as relu or gelu."""
     seed: int = 0
@@ -89,7 +91,9 @@ class TrainCommand:
         from rctaf_jax.experiments.run.folder import resolve_run
         from rctaf_jax.experiments.run.train import train_run
 
-        resolved = resolve_run(RunConfig(self.data, self.train, self.activation, self.seed))
+        resolved = resolve_run(
+            RunConfig(self.data, self.train, self.activation, self.seed, self.validation)
+        )
         text = resolved.config.activation
         named = (self.data.name, self.train.model, self.train.method)
         name = text.replace(":", "-").replace(",", "-")
@@ -102,6 +106,8 @@ class TrainCommand:
             f"{resolved.training.num_steps} steps on {describe_devices()}.\n"
             f"Data: {resolved.dataset.source}\nResults go to {folder}.",
         )
+        if resolved.validation is not None:
+            say(console, f"{len(resolved.validation.labels):,} training images are held out.")
         with processes.alone(folder):
             return train_run(resolved, folder, command, console)
 
@@ -261,12 +267,13 @@ class ExportCommand:
         from rctaf_jax.models.program import SUFFIX
 
         given, is_program = self.network, self.file.suffix.lower() == SUFFIX
-        is_told = self.defaults is None and given != NetworkConfig(**given.network)
+        of_network = {**given.network, "checkpoint": given.checkpoint}
+        is_told = self.defaults is None and given != NetworkConfig(**of_network)
         if not is_program and is_told:
             raise InputError("weights need no images: leave out --data and what belongs to it.")
         if is_program and self.layout is not None:
             raise InputError("a program has no names of weights: leave out --layout.")
-        network = load_network(self.source, **given.network)
+        network = load_network(self.source, **of_network)
         if is_program:
             shape = image_shape_of(self.source, given.images)
             path = save_program(self.file, network, image_shape=shape)

@@ -76,7 +76,9 @@ def subcommands(words: Sequence[str]) -> Any:
     config = for_method(config, value_of("--method", words))
     train = TrainCommand(config.data, config.train, config.evaluation)
     if one is not None:
-        train = dataclasses.replace(train, activation=one.activation, seed=one.seed)
+        train = dataclasses.replace(
+            train, activation=one.activation, seed=one.seed, validation=one.validation
+        )
     named = tyro.conf.subcommand
     return (
         Annotated[SweepCommand, named("sweep", default=SweepCommand(config))]

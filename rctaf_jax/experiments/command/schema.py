@@ -22,11 +22,18 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from rctaf_jax.config import AttackConfig, DataConfig, EvaluationConfig, HessianConfig
+from rctaf_jax.config import (
+    AttackConfig,
+    DataConfig,
+    EvaluationConfig,
+    HessianConfig,
+    ValidationConfig,
+)
 from rctaf_jax.values import parse_number
 
 FLAGS: dict[type, dict[str, str]] = {
     DataConfig: {"name": "data"},
+    ValidationConfig: {"num_examples": "validation", "every": "validate_every"},
     EvaluationConfig: {"batch_size": "evaluation_batch"},
     AttackConfig: {"batch_size": "attack_batch", "seed": "attack_seed"},
     HessianConfig: {

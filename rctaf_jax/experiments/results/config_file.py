@@ -38,6 +38,12 @@ ABSENT: dict[str, Any] = {
 
 Options left out are the published ones, as they were before a method had any."""
 
+ADDED: dict[type, dict[str, Any]] = {
+    RunConfig: {"validation": {"num_examples": 0, "every": None, "patience": None}},
+    SweepConfig: {},
+}
+"""Sections that a folder of each kind may lack, and what it says then."""
+
 KINDS = {
     RunConfig: ("the folder of a run", "that of `rctaf train`, or one below members/ of a sweep"),
     SweepConfig: ("a results folder", "that of `rctaf sweep`, or one below studies/"),
@@ -62,9 +68,10 @@ def read_config(folder: Path, kind: type[Config]) -> Config:
     path, (whose, allowed) = folder / CONFIG, KINDS[kind]
     if not path.is_file():
         raise InputError(f"{folder} is not {whose}: it has no {CONFIG}; give {allowed}.")
-    value = read_json(path)
+    stored = read_json(path)
+    value = ADDED[kind] | stored
     if set(value) != {field.name for field in dataclasses.fields(kind)}:
-        keys = ", ".join(sorted(value)) or "nothing"
+        keys = ", ".join(sorted(stored)) or "nothing"
         raise InputError(f"{path} is not that of {whose}: it has the keys {keys}; give {allowed}.")
     return convert_typed(renewed(value), kind, path, allow_unknown=False)
 
@@ -76,14 +83,15 @@ def read_config_file(path: Path) -> RunConfig | SweepConfig:
       InputError: if it is neither, or damaged; it names the key.
     """
     path = path / CONFIG if path.is_dir() else path
-    value = read_json(path)
+    stored = read_json(path)
     kind: Any
     for kind in KINDS:
+        value = ADDED[kind] | stored
         if set(value) == {field.name for field in dataclasses.fields(kind)}:
             found: RunConfig | SweepConfig
             found = convert_typed(renewed(value), kind, path, allow_unknown=False)
             return found
-    keys = ", ".join(sorted(value)) or "nothing"
+    keys = ", ".join(sorted(stored)) or "nothing"
     raise InputError(f"{path} is the configuration of no run and no sweep: it has the keys {keys}.")
 
 

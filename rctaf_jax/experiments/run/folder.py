@@ -1,6 +1,7 @@
 """A run's folder: one trained network, what it was told, and its checkpoints.
 
     config.json  data.json  environment.json  metrics.jsonl  checkpoints/  evaluations/  row.json
+    best/checkpoints/  training.png  training.svg                            with a validation
 
 A sweep's members are runs too, so that each can be evaluated again on its own.
 """
@@ -17,20 +18,20 @@ from typing import Any, NamedTuple
 import jax
 
 from rctaf_jax.activations import Activation, parse_activation
-from rctaf_jax.config import RunConfig, SweepConfig, TrainConfig
-from rctaf_jax.data import Dataset, load_data
+from rctaf_jax.config import RunConfig, SweepConfig, TrainConfig, ValidationConfig
+from rctaf_jax.data import Dataset, Split, hold_out, load_data
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.results.config_file import CONFIG, as_json, check_same, read_config
 from rctaf_jax.files import is_free, write_json
 from rctaf_jax.models import create
-from rctaf_jax.training.recipe import ResolvedTraining, check_alpha, resolve
+from rctaf_jax.training.recipe import ResolvedTraining, check_alpha, given, resolve
 from rctaf_jax.training.state import TrainState
 from rctaf_jax.typed_json import read_json
-from rctaf_jax.values import check_seed
+from rctaf_jax.values import check_positive, check_seed
 
 from .environment import describe_environment, free_memory
 
-DATA, ENVIRONMENT = "data.json", "environment.json"
+DATA, ENVIRONMENT, BEST = "data.json", "environment.json", "best"
 MOST_STEPS = 2**29
 """Steps are counted in 32 bits, and budgets reckon with four times an epoch's number."""
 COPIES = 4
@@ -42,15 +43,17 @@ class ResolvedRun(NamedTuple):
 
     Attributes:
       config: filled in, the activation in its canonical text.
-      dataset: what `config.data` names.
+      dataset: what `config.data` names, without the images held out for validation.
       activation: parsed.
       training: what training does.
+      validation: the images held out; None where there are none.
     """
 
     config: RunConfig
     dataset: Dataset
     activation: Activation
     training: ResolvedTraining
+    validation: Split | None
 
 
 class Run(NamedTuple):
@@ -61,6 +64,7 @@ class Run(NamedTuple):
     dataset: Dataset
     activation: Activation
     training: ResolvedTraining
+    validation: Split | None
     state: TrainState
 
 
@@ -73,11 +77,48 @@ def resolve_run(config: RunConfig) -> ResolvedRun:
     check_seed(config.seed)
     activation = parse_activation(config.activation)
     check_alpha(activation, config.train.dtype)
-    dataset = load_data(config.data)
+    check_validation(config.validation)
+    dataset, validation = images_of(config)
     training = resolve(config.train, dataset)
     check_fits(training, dataset)
-    filled = dataclasses.replace(config, train=training.config, activation=activation.text)
-    return ResolvedRun(filled, dataset, activation, training)
+    stated = config.validation
+    every = given(stated.every, 1) if stated.num_examples else None
+    filled = dataclasses.replace(
+        config,
+        train=training.config,
+        activation=activation.text,
+        validation=dataclasses.replace(stated, every=every),
+    )
+    return ResolvedRun(filled, dataset, activation, training, validation)
+
+
+def check_validation(config: ValidationConfig) -> None:
+    """Refuse a validation that cannot be, and what belongs to one that is not asked for.
+
+    Raises:
+      InputError: naming the value.
+    """
+    check_positive(validate_every=config.every, patience=config.patience)
+    if config.num_examples < 0:
+        raise InputError(
+            f"validation must be a number of images, or 0 for none; received {config.num_examples}."
+        )
+    for name, value in (("validate-every", config.every), ("patience", config.patience)):
+        if value is not None and not config.num_examples:
+            raise InputError(
+                f"{name} {value} without a validation: give --validation too, such as 1000."
+            )
+
+
+def images_of(config: RunConfig) -> tuple[Dataset, Split | None]:
+    """A run's images: those that it trains and tests on, and those that it validates on.
+
+    Raises:
+      InputError: as `load_data` and `hold_out` do.
+    """
+    dataset = load_data(config.data)
+    size = config.validation.num_examples
+    return hold_out(dataset, size) if size else (dataset, None)
 
 
 def claim_folder(

@@ -288,9 +288,8 @@ def _write(folder: Path, found: HessianEstimate, described: dict[str, Any]) -> N
         }
         write_arrays(folder / "diagonal.npz", arrays, compressed=False)
     if not missing(["matplotlib"]):
+        from rctaf_jax.experiments.show.hessian_figure import hessian_figure
         from rctaf_jax.experiments.show.plotting import save_figure
-
-        from .hessian_figure import hessian_figure
 
         save_figure(hessian_figure(described, found.diagonal), folder / "hessian")
     write_json(folder / "hessian.json", described)

@@ -24,9 +24,12 @@ from rctaf_jax.plugins import PLACE, describe_error, import_part
 from rctaf_jax.training.checkpoint import Checkpoints
 from rctaf_jax.training.methods.method import BASE
 from rctaf_jax.typed_json import AtLeast1, read_typed
-from rctaf_jax.values import kind_of
+from rctaf_jax.values import kind_of, lookup
 
-from .folder import DATA, Run
+from .folder import BEST, DATA, Run
+
+CHECKPOINTS = {"last": "checkpoints", "best": f"{BEST}/checkpoints"}
+"""Where a run has them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,7 @@ def load_network(
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
     prefix: str | None = None,
+    checkpoint: str = "last",
 ) -> Network:
     """A network from a run's folder, a file of weights, or a function.
 
@@ -70,6 +74,7 @@ def load_network(
         logits; a `models.Network` may also stand there itself.
       model, activation, mean, std, prefix: of a file that does not say them itself; see
         `models.load_weights`.
+      checkpoint: of a run: `last`, or `best`, the most robust one on the images that it held out.
 
     Raises:
       InputError: if there is no such network, or something must be stated, or need not be.
@@ -80,6 +85,9 @@ def load_network(
       rctaf_jax.errors.InputError: nowhere is no run, no file and no package.module:function.
     """
     text, path = os.fspath(source), Path(source)
+    lookup("checkpoint", checkpoint, CHECKPOINTS)
+    if checkpoint != "last" and not path.is_dir():
+        raise InputError(f"{text} is no run, and has no {checkpoint} checkpoint: leave it out.")
     stated = {"model": model, "activation": activation, "mean": mean, "std": std, "prefix": prefix}
     if path.is_file() and path.suffix.lower() == SUFFIX:
         refuse_stated(text, **stated)
@@ -95,7 +103,7 @@ def load_network(
         )
     if path.is_dir() or PLACE.fullmatch(text):
         refuse_stated(text, **stated)
-        return open_run(path).network if path.is_dir() else call_function(text)
+        return open_run(path, checkpoint).network if path.is_dir() else call_function(text)
     raise InputError(f"{text} is no run, no file and no package.module:function.")
 
 
@@ -110,16 +118,26 @@ def refuse_stated(text: str, **stated: Any) -> None:
         raise InputError(f"{text} says itself what it is: leave out {', '.join(given)}.")
 
 
-def open_run(folder: Path) -> OpenedRun:
-    """A run's network from its newest checkpoint.
+def open_run(folder: Path, checkpoint: str = "last") -> OpenedRun:
+    """A run's network from its newest checkpoint, or from its best.
+
+    Args:
+      folder: of the run.
+      checkpoint: a name in `CHECKPOINTS`.
 
     Raises:
-      InputError: if it is not a run, or its checkpoint cannot be read.
+      InputError: if it is not a run, or its checkpoint cannot be read or was never kept.
     """
+    place = folder / lookup("checkpoint", checkpoint, CHECKPOINTS)
     config = read_config(folder, RunConfig)
     images = read_typed(folder / DATA, ImageFacts)
     activation = parse_activation(config.activation)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    if checkpoint == "best" and not place.is_dir():
+        raise InputError(
+            f"{folder} has no best checkpoint, since it held no images out: leave it out, or train "
+            "with --validation."
+        )
+    with Checkpoints(place) as checkpoints:
         tree = checkpoints.restore_arrays()
     try:
         variables = {
@@ -130,7 +148,7 @@ def open_run(folder: Path) -> OpenedRun:
         averaged, step = dict(tree.get("averaged") or {}), int(tree["step"])
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"the checkpoint in {folder / 'checkpoints'} is not that of a run: it lacks {error}."
+            f"the checkpoint in {place} is not that of a run: it lacks {error}."
         ) from None
     facts = RunFacts(folder.name, step, images.image_shape, len(images.class_names))
     return _opened(config, activation, variables, averaged, facts)

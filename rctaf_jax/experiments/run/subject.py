@@ -17,7 +17,7 @@ from rctaf_jax.typed_json import read_json
 from rctaf_jax.values import kind_of, short_name
 
 from .environment import describe_environment
-from .folder import DATA, Run
+from .folder import BEST, DATA, Run, images_of
 from .network import OpenedRun, is_run, load_network, open_run, opened_run, refuse_stated
 
 
@@ -57,7 +57,7 @@ def open_subject(source: str, config: NetworkConfig) -> Subject:
     images = config.images
     if is_run(source):
         return _checked(_of_run(Path(source), config))
-    network = load_network(source, **config.network)
+    network = load_network(source, checkpoint=config.checkpoint, **config.network)
     if images is None:
         raise InputError(f"{source} does not say which images it is for: give --data.")
     dataset = load_data(images)
@@ -72,18 +72,21 @@ def subject_of(run: Run) -> Subject:
 
 def _of_run(folder: Path, config: NetworkConfig) -> Subject:
     refuse_stated(str(folder), **config.network)
-    opened = open_run(folder)
+    opened = open_run(folder, config.checkpoint)
     data, images = opened.config.data, config.images
     if images is not None:
         dataset = load_data(images)
     else:
         data_dir = data.data_dir if config.data_dir is None else config.data_dir
-        dataset = load_data(dataclasses.replace(data, data_dir=data_dir))
+        placed = dataclasses.replace(data, data_dir=data_dir)
+        dataset, _ = images_of(dataclasses.replace(opened.config, data=placed))
         check_same(folder / DATA, read_json(folder / DATA), dataset.provenance())
         if config.image_size is not None:
             raise InputError("image-size belongs to images that are stated: give --data too.")
         dataset = subset(dataset, config.num_train, config.num_test)
-    return _joined(folder, opened, dataset)
+    # What is found of the best network lies beside it, apart from what is found of the last.
+    results = folder / BEST if config.checkpoint == "best" else folder
+    return _joined(folder, opened, dataset)._replace(folder=results)
 
 
 def _joined(folder: Path, opened: OpenedRun, dataset: Dataset) -> Subject:

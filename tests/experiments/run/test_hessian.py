@@ -12,9 +12,9 @@ from rctaf_jax.config import DiagonalConfig, NetworkConfig
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.run import hessian as module
 from rctaf_jax.experiments.run.hessian import hessian_of
-from rctaf_jax.experiments.run.hessian_figure import hessian_figure
 from rctaf_jax.experiments.run.hessian_methods import BLOCK_SIZE
 from rctaf_jax.experiments.run.subject import open_subject
+from rctaf_jax.experiments.show.hessian_figure import hessian_figure
 
 CONSOLE = Console(quiet=True)
 NUM_PARAMETERS = 64 * 8 + 8 + 8 * 10 + 10

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rctaf_jax.experiments.show.plotting import GREY, INK, LOOKS, dress
-from rctaf_jax.experiments.show.wording import count
+from .plotting import GREY, INK, LOOKS, dress
+from .wording import count
 
 PANEL_WIDTH, ROW_HEIGHT, MARGIN = 5.6, 0.21, 1.4  # inches
 NUM_BINS = 120
