@@ -25,7 +25,8 @@ from .methods.registry import make_method, published
 from .schedules import RateSchedule, RunLength, schedule_named
 
 REFERENCE_EPSILON = 8 / 255
-DIGITS_SHAPE = (8, 8, 1)
+DIGITS_SIDES = {"digits": 8, "digits-797": 8, "mnist-5k": 28}
+"""Sides in pixels of the images of digits that `load` knows by name."""
 AWP_EPOCH = 10
 AVERAGED_SHARE = 3 / 4
 AVERAGED_STEPS = 110 * 390
@@ -153,7 +154,9 @@ def recipe_of(config: TrainConfig, num_classes: int) -> Recipe:
 
 def is_digits(dataset: Dataset) -> bool:
     """Whether mirroring would change what an image is; others are photographs until said so."""
-    return dataset.name.split("[")[0] == "digits" and dataset.image_shape == DIGITS_SHAPE
+    side = DIGITS_SIDES.get(dataset.name.split("[")[0], 0)
+    height, width, channels = dataset.image_shape
+    return channels == 1 and height == width and side >= height and side % height == 0
 
 
 def scaled_decay(decay: float, num_steps: int) -> float:

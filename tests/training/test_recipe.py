@@ -160,6 +160,29 @@ def test_only_the_packages_digits_are_not_mirrored(config, dataset):
     assert resolve(left_out, photographs).config.augmentation == "crop-flip"
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "augmentation"),
+    [
+        ("digits", 8, "none"),
+        ("digits[size=4]", 4, "none"),
+        ("digits", 28, "crop-flip"),  # somebody's own file
+        ("digits-797", 8, "none"),
+        ("digits-797[train=48]", 8, "none"),
+        ("mnist-5k", 28, "none"),
+        ("mnist-5k[size=14]", 14, "none"),
+        ("mnist", 28, "crop-flip"),
+    ],
+)
+def test_no_digit_is_mirrored(config, dataset, name, side, augmentation):
+    left_out = dataclasses.replace(config, augmentation=None)
+    splits = [
+        Split(np.zeros((len(s.labels), side, side, 1), np.uint8), s.labels)
+        for s in (dataset.train, dataset.test)
+    ]
+    images = dataclasses.replace(dataset, name=name, train=splits[0], test=splits[1])
+    assert resolve(left_out, images).config.augmentation == augmentation
+
+
 def test_schedules_by_hand():
     """The published decays, in epochs of 10 steps.
 

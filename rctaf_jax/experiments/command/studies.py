@@ -30,7 +30,7 @@ class SweepCommand:
 
     config: SweepConfig
     preset: str | None = None
-    """Where the other flags' defaults come from: digits, cifar10-small or recipe."""
+    """Where the other flags' defaults come from: digits, mnist-5k, cifar10-small or recipe."""
     defaults: ConfigFile = None
     """A config.json of a run or a sweep, or its folder, in place of a preset; flags win over it."""
     output: Path | None = None

@@ -20,6 +20,16 @@ from rctaf_jax.values import lookup
 
 from .overhead import StepSize
 
+PAPER_STUDIES: Mapping[str, tuple[str, ...]] = {
+    "figure-3": ("dajat",),
+    "figure-4": ("trades", "trades-wide"),
+    "figure-5": ("dajat", "dkl", "trades"),
+    "figure-6": ("cifar100-dajat", "cifar100-dkl", "cifar100-trades"),
+    "figure-7": ("standard",),
+    "table-1": ("dajat",),
+}
+"""The studies that an experiment shows, as in the paper."""
+
 
 class ExperimentScale(NamedTuple):
     """One size of everything.
@@ -33,6 +43,7 @@ class ExperimentScale(NamedTuple):
       seeds: one network for each.
       step: Table 2's, whose time is measured.
       memory_step: Table 2's, whose memory is.
+      shows: studies of each experiment, by its name.
     """
 
     name: str
@@ -43,6 +54,7 @@ class ExperimentScale(NamedTuple):
     seeds: tuple[int, ...]
     step: StepSize
     memory_step: StepSize
+    shows: Mapping[str, tuple[str, ...]] = PAPER_STUDIES
 
 
 def study(base: SweepConfig, method: str, **changes: object) -> SweepConfig:

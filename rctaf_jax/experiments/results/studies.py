@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from rctaf_jax.experiments.show.wording import network_label
+from rctaf_jax.experiments.show.wording import count, network_label
 
 from .outcomes import outcomes_of
 from .rows import Results, load_results
@@ -31,10 +31,14 @@ class Study:
 
     @property
     def title(self) -> str:
-        """Method, network and data in words."""
-        train = self.results.config.train
-        network = network_label(train.model, train.width)
-        return f"{train.method}, {network}, {self.results.data['name']}"
+        """Method, network, data and length of training in words, and AutoAttack where it was."""
+        config = self.results.config
+        network = network_label(config.train.model, config.train.width)
+        told = [config.train.method, network, self.results.data["name"]]
+        if config.train.epochs is not None:
+            told.append(count(config.train.epochs, "epoch"))
+        told += ["AutoAttack"] if config.evaluation.attack == "autoattack" else []
+        return ", ".join(told)
 
     @cached_property
     def outcomes(self) -> dict[str, dict[str, Bool[np.ndarray, " N"]]]:

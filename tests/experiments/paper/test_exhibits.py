@@ -42,7 +42,9 @@ def test_table_1_draws_differences_from_relu():
     assert dots(clean, "paper")[names.index("ELU")] == pytest.approx(78.39 - 85.23)
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert texts == ["here (digits)", "paper (CIFAR-10)"]
-    assert exhibit.remarks[0].startswith("Here: digits, resnet-mini, PGD-20. The paper: CIFAR-10")
+    assert exhibit.remarks[0].startswith(
+        "Here: digits, resnet-mini, DAJAT, PGD-20. The paper: CIFAR-10"
+    )
 
 
 def test_figure_4_names_its_networks_and_says_if_they_are_one():

@@ -150,7 +150,7 @@ def test_claims_come_from_all_studies(done):
     assert len(claims) == 11
     assert len(rows_of(folder / "claims.csv")) == len(findings)
     of_hessian = {f.study for f in findings if f.claim.startswith("Hessian")}
-    assert of_hessian == {"standard, mlp-1x8, digits[train=64,test=40]"}
+    assert of_hessian == {"standard, mlp-1x8, digits[train=64,test=40], 2 epochs"}
 
 
 def test_started_again_it_trains_nothing_and_asks_nothing(done):

@@ -8,9 +8,11 @@ from rctaf_jax.experiments.sweep.presets import PRESETS, preset_for
 
 def test_the_preset_follows_the_data():
     assert preset_for(None, None) == preset_for(None, "digits") == "digits"
+    assert preset_for(None, "digits-797") == "digits"
+    assert preset_for(None, "mnist-5k") == "mnist-5k"
     assert preset_for(None, "cifar10") == preset_for(None, "mine.npz") == "recipe"
     assert preset_for("cifar10-small", None) == "cifar10-small"
-    with pytest.raises(InputError, match=r"'big'.*digits, cifar10-small, recipe"):
+    with pytest.raises(InputError, match=r"'big'.*digits, mnist-5k, cifar10-small, recipe"):
         preset_for("big", None)
 
 

@@ -1,19 +1,23 @@
 """What the curve experiments share: records, a table, and lines of one or several studies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from matplotlib.axes import Axes
+
+from rctaf_jax.config import SweepConfig
 from rctaf_jax.experiments.paper.experiment import Exhibit, Record, Shown
 from rctaf_jax.experiments.results.figures import Panel, Series, draw_panels
 from rctaf_jax.experiments.results.phrasing import accuracy_short, norm_width
 from rctaf_jax.experiments.results.row import flat_row
 from rctaf_jax.experiments.results.summary import Summary, summarise
-from rctaf_jax.experiments.show.plotting import LOOKS
+from rctaf_jax.experiments.show.plotting import INK, LOOKS
 from rctaf_jax.experiments.show.tables import TextTable
 from rctaf_jax.experiments.show.wording import (
     ALPHA,
     CURVATURE,
     SIGMA,
     family_label,
+    network_label,
     number,
 )
 
@@ -28,6 +32,29 @@ def exhibit_of(
         summary_grid(shown, with_hessian=with_hessian),
         remarks(shown),
     )
+
+
+def relabelled(shown: Mapping[str, Shown], label: Callable[[SweepConfig], str]) -> dict[str, Shown]:
+    """Parts labelled by what their networks were trained as."""
+    return {study: part._replace(label=label(part.results.config)) for study, part in shown.items()}
+
+
+def setting_label(config: SweepConfig) -> str:
+    """Method, network, data and length of training."""
+    train, data = config.train, config.data
+    size = "" if data.image_size is None else f" at {data.image_size}x{data.image_size}"
+    network = network_label(train.model, train.width)
+    return f"{train.method.upper()}, {network}, {data.name}{size}, {train.epochs} epochs"
+
+
+def titled(panel: Panel, title: str) -> Panel:
+    """A panel under another title."""
+
+    def draw(axes: Axes) -> None:
+        panel(axes)
+        axes.set_title(title, loc="left", fontsize=12, color=INK)
+
+    return draw
 
 
 def by_study(shown: Mapping[str, Shown]) -> list[Series]:

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from rctaf_jax.config import TrainConfig
+from rctaf_jax.config import SweepConfig
 from rctaf_jax.experiments.paper.experiment import Exhibit, Shown
 from rctaf_jax.experiments.show.wording import network_label
 
 from .comparison import comparison
 
 
-def _label(train: TrainConfig) -> str:
-    return network_label(train.model, train.width)
+def _label(config: SweepConfig) -> str:
+    return network_label(config.train.model, config.train.width)
 
 
 _LINES = comparison(
@@ -19,7 +19,6 @@ _LINES = comparison(
     "Figure 4: two architectures",
     "ResNet-18 and WRN-28-10, trained by TRADES, both peak between 4 and 10; the wider network is "
     "more robust.",
-    ["trades", "trades-wide"],
     _label,
 )
 
@@ -27,9 +26,9 @@ _LINES = comparison(
 def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
     """The lines, and which networks they are of."""
     exhibit = _LINES.show(shown, folder)
-    trained = [part.results.config.train for part in shown.values()]
+    trained = [part.results.config for part in shown.values()]
     names = " and ".join(map(_label, trained))
-    same = len({train.model for train in trained}) == 1
+    same = len({config.train.model for config in trained}) == 1
     remark = f"Here: {names}{', one architecture at two widths' if same else ''}."
     return exhibit._replace(remarks=[remark, *exhibit.remarks])
 

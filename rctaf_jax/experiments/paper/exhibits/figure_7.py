@@ -17,28 +17,35 @@ from rctaf_jax.experiments.results.figures import (
     CLEAN_ACCURACY,
     HESSIAN_NORM,
     MAX_CURVATURE,
+    Panel,
     draw_panel,
     series_by_family,
 )
+from rctaf_jax.experiments.show.wording import network_label
 
-from .curves import exhibit_of
-
-_STUDY = "standard"
+from .curves import exhibit_of, relabelled, setting_label, titled
 
 
 def _parts(scale: ExperimentScale) -> Sequence[Part]:
     """All three betas."""
-    return [family_part(_STUDY, "standard training", scale, FAMILY_BETAS)]
+    return [family_part(study, study, scale, FAMILY_BETAS) for study in scale.shows["figure-7"]]
 
 
 def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
-    """The two panels, in the paper's order."""
-    series = series_by_family(shown[_STUDY].results.rows)
-    panels = [
-        partial(draw_panel, series, quantity, MAX_CURVATURE)
-        for quantity in (HESSIAN_NORM, CLEAN_ACCURACY)
-    ]
-    return exhibit_of(panels, shown, with_hessian=True)
+    """The two panels of each study, in the paper's order."""
+    labelled = relabelled(shown, setting_label)
+    panels: list[Panel] = []
+    for part in labelled.values():
+        series = series_by_family(part.results.rows)
+        for quantity in (HESSIAN_NORM, CLEAN_ACCURACY):
+            panel = partial(draw_panel, series, quantity, MAX_CURVATURE)
+            title = f"{quantity.title}: {network_label(*_network(part))}"
+            panels.append(titled(panel, title) if len(labelled) > 1 else panel)
+    return exhibit_of(panels, labelled, with_hessian=True)
+
+
+def _network(part: Shown) -> tuple[str, float]:
+    return part.results.config.train.model, part.results.config.train.width
 
 
 EXPERIMENT = Experiment(

@@ -20,7 +20,6 @@ from rctaf_jax.experiments.sweep.members import members_of
 
 from .curves import records, remarks
 
-_STUDY = "dajat"
 PAPER_ACCURACIES = {
     "relu": (85.23, 51.37),
     "leaky-relu": (84.52, 51.24),
@@ -33,19 +32,21 @@ PAPER_ACCURACIES = {
     "rct-af:beta=2,curvature=7": (86.08, 54.49),
 }
 """Activation to the paper's clean and robust accuracy in per cent."""
-PAPER_SETTING = "CIFAR-10, ResNet-18, AutoAttack"
+PAPER_SETTING = "CIFAR-10, ResNet-18, DAJAT, AutoAttack"
 REFERENCE = "relu"
 _Quantity = Literal["clean_correct", "robust_correct"]
 
 
 def _parts(scale: ExperimentScale) -> Sequence[Part]:
     """The paper's nine activations."""
-    return [Part(_STUDY, "DAJAT", members_of(list(PAPER_ACCURACIES), scale.seeds))]
+    members = members_of(list(PAPER_ACCURACIES), scale.seeds)
+    return [Part(study, study, members) for study in scale.shows["table-1"]]
 
 
 def _show(shown: Mapping[str, Shown], folder: Path) -> Exhibit:
     """Accuracies beside the paper's, and a figure of what each gains over ReLU."""
-    results = shown[_STUDY].results
+    (part,) = shown.values()
+    results = part.results
     found = {summary.activation: summary for summary in summarise(results.rows)}
     rows = [_cells(text, found.get(parse_activation(text).text)) for text in PAPER_ACCURACIES]
     columns = ["activation", "clean %", "paper", "robust %", "paper", CURVATURE, "paper"]
@@ -115,7 +116,8 @@ def _setting(results: Results) -> str:
     config = results.config
     attack = {"pgd": f"PGD-{config.evaluation.pgd_steps}", "autoattack": "AutoAttack"}
     network = network_label(config.train.model, config.train.width)
-    return f"{results.data['name']}, {network}, {attack[config.evaluation.attack]}"
+    method = config.train.method.upper()
+    return f"{results.data['name']}, {network}, {method}, {attack[config.evaluation.attack]}"
 
 
 EXPERIMENT = Experiment(
