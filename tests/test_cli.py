@@ -221,7 +221,7 @@ def test_a_finished_run_is_not_trained_again(run, capsys):
         (["sweep", "--curvatures", "0"], "curvature"),
         (["sweep", "--betas", "-1"], "beta"),
         (["sweep", "--preset", "huge"], "digits, mnist-5k, cifar10-small, recipe"),
-        (["sweep", "--data", "mnist"], "digits, cifar10, cifar100"),
+        (["sweep", "--data", "mnist"], "digits, digits-797, mnist-5k, cifar10, cifar100"),
         (["train", "--model", "resnet19", "--output", "/nonexistent/x"], "resnet18"),
         (["train", "--activation", "sine"], "rct-af"),
         (["train", "--method", "mixup"], "standard, pgd-at, trades"),
