@@ -7,9 +7,9 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from rctaf_jax.activations import parse_activation
+from rctaf_jax.experiments.paper.differences import less_reference
 from rctaf_jax.experiments.paper.experiment import Exhibit, Experiment, Part, Shown
 from rctaf_jax.experiments.paper.scales import ExperimentScale
-from rctaf_jax.experiments.results.differences import less_reference
 from rctaf_jax.experiments.results.phrasing import accuracy_short
 from rctaf_jax.experiments.results.rows import Results
 from rctaf_jax.experiments.results.summary import IntervalEstimate, Summary, summarise

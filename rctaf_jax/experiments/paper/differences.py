@@ -9,8 +9,8 @@ what other seeds would change, on the same test images; with fewer than three th
 from collections.abc import Sequence
 from typing import Literal
 
-from .row import Row
-from .summary import IntervalEstimate, paired_estimates
+from rctaf_jax.experiments.results.row import Row
+from rctaf_jax.experiments.results.summary import IntervalEstimate, paired_estimates
 
 
 def less_reference(

@@ -3,7 +3,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from rctaf_jax.experiments.results.differences import less_reference
+from rctaf_jax.experiments.paper.differences import less_reference
 from rctaf_jax.experiments.results.rows import load_results
 
 
