@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rctaf_jax.cli import main
-from rctaf_jax.config import RunConfig, SweepConfig
+from rctaf_jax.config import RunConfig, SweepConfig, ValidationConfig
 from rctaf_jax.experiments import load
 from rctaf_jax.experiments.results.config_file import ABSENT, RENAMED, read_config, renewed
 
@@ -124,6 +124,7 @@ def test_a_key_that_an_older_folder_lacks_is_its_default_then() -> None:
 def test_a_run_of_the_committed_results_opens() -> None:
     narrow = read_config(ROOT / "results" / "cifar10-trades-narrow", RunConfig)
     assert narrow.train.method_options == ("beta=6",)
+    assert narrow.validation == ValidationConfig()
 
 
 def _has(config: dict, name: str) -> bool:

@@ -3,6 +3,7 @@
 Accuracies go to metrics.jsonl, the best network to best/checkpoints, a picture to training.png.
 """
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Validation:
         self._training, self._log, self._best = run.training, log, best
         size = fit_batch(ATTACK.batch_size, len(self._images.labels))
         logits = make_logits(train, run.activation, run.dataset.num_classes)
-        attack = EvaluationConfig(pgd_steps=ATTACK.pgd_steps, batch_size=size)
+        attack = dataclasses.replace(ATTACK, batch_size=size)
         self._evaluate = make_evaluate(attack, logits, train.norm, train.epsilon)
 
     @property

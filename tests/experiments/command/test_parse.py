@@ -13,6 +13,7 @@ from rctaf_jax.config import (
     RunConfig,
     SweepConfig,
     TrainConfig,
+    ValidationConfig,
 )
 from rctaf_jax.errors import InputError
 from rctaf_jax.experiments.command.parse import parse, value_of
@@ -85,6 +86,7 @@ RUN = RunConfig(
     TrainConfig(model="mlp-1x4", method="trades", method_options=("beta=3",), epochs=5),
     "rct-af:beta=1,alpha=14",
     7,
+    ValidationConfig(20, every=2),
 )
 SWEEP = SweepConfig(train=TrainConfig(epochs=3), betas=(1,), curvatures=(4.0,), seeds=(5,))
 
@@ -103,6 +105,7 @@ def test_a_configuration_is_a_default(tmp_path):
         train = parse(["train", "--config", str(file)])
         assert (train.data, train.train) == (RUN.data, RUN.train)
         assert (train.activation, train.seed) == (RUN.activation, RUN.seed)
+        assert train.validation == RUN.validation
     changed = parse(["train", "--config", str(run), "--epochs", "2", "--seed", "8"])
     assert changed.train == dataclasses.replace(RUN.train, epochs=2)
     assert changed.seed == 8
