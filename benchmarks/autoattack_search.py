@@ -153,7 +153,8 @@ def main(benchmark: Benchmark) -> None:
             count = str(len(subject.labels))
             table.add_row(name, norm, count, str(row["float32"]["robust"]), *cells)
             console.print(table)
-            harness.save(f"autoattack_search-{'-'.join(benchmark.networks)}", result, console)
+            parts = "-".join([*benchmark.networks, *benchmark.norms])
+            harness.save(f"autoattack_search-{parts}", result, console)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_flags_that_are_not_called_as_their_fields():
     attack = parse(
         ["attack", "runs/x", "--attack-batch", "9", "--attack-seed", "2", "--epsilon", "4/255"]
     ).attack
-    assert (attack.batch_size, attack.seed, attack.epsilon) == (9, 2, 4 / 255)
+    assert (attack.batch_size, attack.seed, attack.epsilon) == (9, 2, (4 / 255,))
     words = "hessian runs/x --num-probes 8 --num-examples 9 --batch-size 10 --seed 1 --until 1/20"
     expected = DiagonalConfig(num_probes=8, num_examples=9, batch_size=10, seed=1, until=0.05)
     assert parse(words.split()).hessian == expected
@@ -125,7 +125,7 @@ def test_a_configuration_is_a_default_of_measuring_too(tmp_path):
     assert (evaluate.norm, evaluate.epsilon) == (RUN.train.norm, RUN.train.epsilon)
     assert evaluate.evaluation == parse(["evaluate", "w.npz"]).evaluation
     attack = parse(["attack", "w.npz", "--config", run, "--epsilon", "0.5"])
-    assert (attack.network.data, attack.attack.epsilon) == ("digits", 0.5)
+    assert (attack.network.data, attack.attack.epsilon) == ("digits", (0.5,))
     assert attack.attack.norm == "Linf"
     hessian = parse(["hessian", "w.npz", "--config", run])
     assert hessian.hessian == parse(["hessian", "w.npz"]).hessian
