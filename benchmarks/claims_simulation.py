@@ -167,13 +167,14 @@ def _study(
         )
         if not is_lost:
             outcomes[name] = {"robust": right[place, seed], "clean_correct": right[place, seed]}
-    train = SimpleNamespace(method="trades", model="simulated", width=1.0)
+    train = SimpleNamespace(method="trades", model="simulated", width=1.0, epochs=None)
+    config = SimpleNamespace(train=train, evaluation=SimpleNamespace(attack="pgd"))
     data = {
         "name": "simulated",
         "num_test": cell.num_images,
         "class_names": [str(digit) for digit in range(NUM_CLASSES)],
     }
-    results = Results(cast(Any, SimpleNamespace(train=train)), {}, data, tuple(rows), len(rows), ())
+    results = Results(cast(Any, config), {}, data, tuple(rows), len(rows), ())
     study = Study(Path("simulated"), results)
     study.__dict__["outcomes"] = outcomes  # where `cached_property` keeps it
     return study

@@ -84,7 +84,7 @@ def minimal_distances(
     Example:
       >>> images = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32).reshape(2, 1, 1, 2)
       >>> found = minimal_distances(lambda x: x.reshape(-1, 2), images, np.array([1, 1]))
-      >>> print(found.distance.round(3))
+      >>> print(found.distance.round(2))
       [0.3 0. ]
     """
     row = norm_named(norm)
