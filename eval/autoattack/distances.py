@@ -1,7 +1,7 @@
 """How far the nearest misclassified image is, as FAB finds it: an upper bound for each image."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def minimal_distances(
       >>> print(found.distance.round(2))
       [0.3 0. ]
     """
-    row = norm_named(norm)
+    norm_named(norm)
     images, labels = checked_examples(images, labels)
     x = np.asarray(pixels(images), np.float32)
     no_keys = jax.random.split(jax.random.key(0), 1)
@@ -101,19 +101,34 @@ def minimal_distances(
             "classes and at least 1 step"
         )
 
-    def step(given: tuple, examples: Examples, run: Array, state: FABState) -> FABState:
-        def nearer(best: _Nearest, x: Pixels, logits: Logits) -> _Nearest:
-            verdict = judge_logits(logits, examples.labels)
-            distance = row.length(x - examples.images)
-            is_better = ~verdict.correct & ~verdict.nonfinite & (distance < best.distance)
-            return _Nearest(
-                jnp.where(is_better, distance, best.distance), choose(is_better, x, best.image)
-            )
+    begin, advance = _make_programs(ask, norm)
 
-        with jax.default_matmul_precision("highest"):
-            return walk(
-                towards_ranked, norm, nearer, lambda x, _: ask(given, x), examples, run, state
-            )
+    def on_batch(batch: PaddedBatch) -> tuple[Array, Array, Array]:
+        given = ask.with_arrays((), batch.images)
+        examples, state = begin(given, batch)
+        for number in range(targets):
+            run = jnp.full(len(batch.labels), number, jnp.int32)
+            state = FABState(examples.images, run, state.outcome)
+            for step in range(num_steps):
+                state = advance(given, examples, jnp.full_like(run, step), state)
+        verdict = judge_logits(examples.clean_logits, examples.labels)
+        best = state.outcome
+        distance = jnp.where(verdict.nonfinite, jnp.inf, best.distance)
+        return distance, best.image, verdict.nonfinite
+
+    return MinimalDistances(
+        *over_batches(
+            on_batch, x, labels, batch_size=min(batch_size, len(labels)), progress=progress
+        )
+    )
+
+
+def _make_programs(ask: Lifted, norm: str) -> tuple[Callable[..., Any], Callable[..., FABState]]:
+    """The state before the first run, and a step, which the host repeats.
+
+    In a loop of XLA:CPU's own, convolutions are several times slower.
+    """
+    length = norm_named(norm).length
 
     @jax.jit
     def begin(given: tuple, batch: PaddedBatch) -> tuple[Examples, FABState]:
@@ -125,24 +140,18 @@ def minimal_distances(
         examples = Examples(batch.images, batch.labels.astype(jnp.int32), keys, logits)
         return examples, FABState(batch.images, run, nowhere)
 
-    # A loop of the host's: convolutions in a loop of XLA:CPU's are several times slower.
-    advance = jax.jit(step, donate_argnums=3)
+    @jax.jit
+    def advance(given: tuple, examples: Examples, k: Array, state: FABState) -> FABState:
+        def nearer(best: _Nearest, x: Pixels, logits: Logits) -> _Nearest:
+            verdict = judge_logits(logits, examples.labels)
+            distance = length(x - examples.images)
+            is_better = ~verdict.correct & ~verdict.nonfinite & (distance < best.distance)
+            return choose(is_better, _Nearest(distance, x), best)
 
-    def on_batch(batch: PaddedBatch) -> tuple[Array, Array, Array]:
-        given = ask.with_arrays((), batch.images)
-        examples, state = begin(given, batch)
-        for number in range(targets):
-            run = jnp.full(len(batch.labels), number, jnp.int32)
-            state = FABState(jnp.array(examples.images), run, state.outcome)
-            for _ in range(num_steps):
-                state = advance(given, examples, run, state)
-        verdict = judge_logits(examples.clean_logits, examples.labels)
-        best = state.outcome
-        distance = jnp.where(verdict.nonfinite, jnp.inf, best.distance)
-        return distance, best.image, verdict.nonfinite
+        def predict(images: Pixels, _: Array) -> Logits:
+            return ask(given, images)
 
-    return MinimalDistances(
-        *over_batches(
-            on_batch, x, labels, batch_size=min(batch_size, len(labels)), progress=progress
-        )
-    )
+        with jax.default_matmul_precision("highest"):
+            return walk(towards_ranked, norm, nearer, predict, examples, k, state)
+
+    return begin, advance
